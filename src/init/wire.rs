@@ -1,0 +1,227 @@
+//! The messages between the host and init, on the control stream.
+//!
+//! This file is compiled twice: into the library (`crate::sandbox::wire`) and into init itself. It
+//! holds words only, no IO beyond framing arithmetic, so that both ends speak the very same bytes.
+//!
+//! ```text
+//!  one connection over init's stdin/stdout, yamux on top; every stream is opened by the host
+//!
+//!   stream ── StreamHead ──┬─ Control            frames of ToInit / FromInit, both ways
+//!                          ├─ Stdin(step)        raw bytes, host to step; half-close is end of file
+//!                          ├─ Stdout(step)       raw bytes, step to host
+//!                          └─ Stderr(step)       raw bytes, step to host
+//! ```
+//!
+//! A frame is a big-endian `u32` length and that many bytes of [postcard](https://postcard.jamesmunns.com).
+//! Everything that comes from a sandbox is hostile: a frame above the bound of its direction, or one
+//! that does not decode, is a protocol error and ends the sandbox.
+
+use serde::{Deserialize, Serialize};
+
+/// The version both ends must share; they are built together, so a difference is a stale binary.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Largest frame init may send, in bytes.
+pub const MAX_FROM_INIT: usize = 64 * 1024;
+
+/// Largest frame the host may send, in bytes: room for several MiB of arguments.
+pub const MAX_TO_INIT: usize = 16 * 1024 * 1024;
+
+/// Init ends everything when it has not been pinged for so long, in milliseconds of `CLOCK_MONOTONIC`.
+pub const DEADMAN_MS: u64 = 30_000;
+
+/// How often the host pings, in milliseconds.
+pub const PING_MS: u64 = 5_000;
+
+/// The first frame on every stream: what the stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamHead {
+    Control,
+    Stdin(u32),
+    Stdout(u32),
+    Stderr(u32),
+}
+
+/// What the host says on the control stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToInit {
+    /// First message. Init answers [`FromInit::Hello`].
+    Hello { version: u32 },
+    /// Starts a step. Its three streams have been opened, each with its head, before this is sent
+    /// (stdin only where `stdin` is true; else the step reads `/dev/null`).
+    Start(StartStep),
+    /// Sends a signal to the process group of a step's first process.
+    Signal { step: u32, signal: i32 },
+    /// Kills every process of a step, at once.
+    Kill { step: u32 },
+    /// Feeds the dead-man timer. Init answers [`FromInit::Pong`] with the same number.
+    Ping { seq: u64 },
+    /// Kills everything and ends.
+    Shutdown,
+}
+
+/// One process to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartStep {
+    /// Chosen by the host, never reused within a sandbox.
+    pub step: u32,
+    /// Program and arguments. A program without a slash is looked up in the `PATH` of `env`.
+    pub argv: Vec<Vec<u8>>,
+    /// The whole environment: nothing is inherited.
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Absolute path inside the sandbox.
+    pub cwd: Vec<u8>,
+    pub stdin: bool,
+    pub limits: StepLimits,
+}
+
+/// Resource limits of a step, set from these values and never inherited from init.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLimits {
+    /// `RLIMIT_NOFILE`; `None` leaves init's own.
+    pub open_files: Option<u64>,
+    /// `RLIMIT_FSIZE` in bytes.
+    pub file_size: Option<u64>,
+    /// `RLIMIT_NPROC`, set only where the backend counts processes by it.
+    pub processes: Option<u64>,
+    /// Whole cores, by affinity, where no CPU quota exists.
+    pub cores: Option<u32>,
+    /// Added to `oom_score_adj`, so that init survives to report.
+    pub oom_score_adj: i32,
+}
+
+/// What init says on the control stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromInit {
+    Hello {
+        version: u32,
+    },
+    /// The program was executed (`execve` succeeded).
+    Started {
+        step: u32,
+    },
+    /// The program was not executed; no [`FromInit::Exited`] follows.
+    StartFailed {
+        step: u32,
+        error: StartError,
+    },
+    /// The first process ended and every descendant is gone. Output still in the pipes follows on
+    /// the streams, which then end.
+    Exited(StepExit),
+    Pong {
+        seq: u64,
+    },
+    /// Init cannot go on (a keeper died, a descriptor table is full): it kills everything and ends.
+    Fatal {
+        reason: String,
+    },
+}
+
+/// Why a program was not executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartError {
+    /// No such program in the sandbox.
+    NotFound,
+    /// It exists and cannot be executed (permission, format, missing interpreter): the `errno`.
+    NotExecutable { errno: i32 },
+    /// The working directory cannot be entered: the `errno`.
+    WorkingDirectory { errno: i32 },
+    /// Arguments and environment are larger than the kernel accepts (`E2BIG`).
+    TooLarge,
+    /// No process could be made: the `errno` (`EAGAIN` is the process limit).
+    Resources { errno: i32 },
+    /// The request made no sense (a step number used twice, an empty argv).
+    Invalid { reason: String },
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepExit {
+    pub step: u32,
+    pub status: WaitStatus,
+    /// True when the end was asked for by [`ToInit::Kill`].
+    pub killed: bool,
+    /// Descendants that still lived when the first process ended, and were killed.
+    pub leftovers: u32,
+    /// User CPU time of the step and its reaped descendants, in microseconds.
+    pub user_us: u64,
+    /// System CPU time, in microseconds.
+    pub system_us: u64,
+    /// Largest resident set of one process, in KiB (`ru_maxrss`).
+    pub max_rss_kib: u64,
+    /// Kills by the memory controller that init itself could see (`None` where no cgroup is visible).
+    pub oom_kills: Option<u64>,
+}
+
+/// The two ways a Linux process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WaitStatus {
+    Code(i32),
+    Signal(i32),
+}
+
+/// The world that `init enter` builds before it becomes PID 1: the namespace backend's half of a
+/// sandbox specification. Sent as one frame on the descriptor named on its command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct World {
+    /// Name of the sandbox: `fumehood-<pid>-<start time>-<run>-<n>`; names its cgroups.
+    pub name: String,
+    pub hostname: String,
+    /// The unprivileged host uid and gid everything runs as. Never 0.
+    pub host_uid: u32,
+    pub host_gid: u32,
+    /// Extra groups kept by a root start (`video`, `render`).
+    pub groups: Vec<u32>,
+    /// Directories of the host's system bound read-only at their own path (`/usr`, and `/bin`,
+    /// `/lib*`, `/sbin` where they are directories of their own; links are copied as links).
+    pub system: Vec<WorldSystem>,
+    /// Applied in order.
+    pub mounts: Vec<WorldMount>,
+    pub tmp_size: u64,
+    pub tmp_inodes: u64,
+    pub tmp_exec: bool,
+    pub shm_size: u64,
+    /// Cgroup folders already made and limited by the host, to be joined by writing `0` to the
+    /// named file, and removed by the outer half at the end.
+    pub cgroups: Vec<WorldCgroup>,
+    /// Landlock is applied when true; a kernel without it is then an error.
+    pub landlock: bool,
+    /// Ceiling of processes by `RLIMIT_NPROC` inside the user namespace.
+    pub processes: Option<u64>,
+}
+
+/// One entry of the host's system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorldSystem {
+    Bind { path: String },
+    Link { path: String, target: String },
+}
+
+/// One bind mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorldMount {
+    pub source: String,
+    pub target: String,
+    pub writable: bool,
+    /// Device and inode that `source` must have when it is opened: the thing that was shown.
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// A cgroup to join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorldCgroup {
+    /// The folder.
+    pub dir: String,
+    /// The file in it that takes `0`: `tasks` on v1, `cgroup.procs` on v2.
+    pub join: String,
+}
+
+/// What `init enter` reports on its standard error as one line of JSON when it fails before PID 1
+/// serves: the step of the chain, the call, the `errno`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnterError {
+    pub stage: String,
+    pub detail: String,
+    pub errno: i32,
+}

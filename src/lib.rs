@@ -1,0 +1,26 @@
+//! Fumehood: a sandboxed local executor with an agent loop for machine-written ML code.
+//!
+//! The house, and the one rule that holds it together: dependencies point down only.
+//!
+//! ```text
+//!    cli                    doors       terminal
+//!      │
+//!     app                   wiring      the one place that names concrete adapters
+//!      │
+//!    agent                  flow        queue, driver, turn, approval
+//!      │
+//!    tools                  verbs       prepare, gate, execute
+//!      │
+//!  sandbox workspace repo llm record    adapters: the only code with foreign clients
+//!      │
+//!  policy   context         decisions   pure
+//!      │
+//!   protocol                words       pure
+//! ```
+//!
+//! `src/init` is a program of its own: PID 1 of every sandbox, compiled static by `build.rs` and
+//! embedded. The library never prints, never reads the environment, never exits.
+
+pub mod policy;
+pub mod protocol;
+pub mod sandbox;

@@ -1,0 +1,4 @@
+//! Decisions about what may happen: pure functions from values to values.
+
+pub mod action;
+pub mod permit;

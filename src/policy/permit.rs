@@ -1,0 +1,129 @@
+//! Permits: the only values that acts are carried out on.
+//!
+//! ```text
+//!   act ── gate::decide ──┬─ Allowed(Permit)            a rule or default of the policy
+//!                         ├─ Ask(Question) ── grant ──▶ Permit     bound to the digest that was shown
+//!                         └─ Denied(Denial)   └─ refuse ──▶ Denial
+//! ```
+//!
+//! A [`Permit`] cannot be made outside this module's tree: its fields are private and both ways to
+//! one start in [`super::gate`]. Code that runs something undecided does not compile.
+
+use super::action::Act;
+use crate::protocol::event::Approver;
+use crate::protocol::ids::Digest;
+use sha2::{Digest as _, Sha256};
+
+/// The right to carry out exactly this act, once.
+#[derive(Debug)]
+pub struct Permit<A> {
+    act: A,
+    digest: Digest,
+    approver: Approver,
+}
+
+impl<A: Act> Permit<A> {
+    /// Only the gate calls this.
+    pub(super) fn issue(act: A, approver: Approver) -> Self {
+        let digest = digest_of(&act);
+        Self {
+            act,
+            digest,
+            approver,
+        }
+    }
+}
+
+impl<A> Permit<A> {
+    pub fn act(&self) -> &A {
+        &self.act
+    }
+    /// SHA-256 of the act's canonical bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+    pub fn approver(&self) -> &Approver {
+        &self.approver
+    }
+    /// Spends the permit.
+    pub fn into_act(self) -> A {
+        self.act
+    }
+}
+
+/// An act that needs a yes.
+#[derive(Debug)]
+pub struct Question<A> {
+    act: A,
+    digest: Digest,
+    /// The rule or default that asks.
+    rule: String,
+}
+
+impl<A: Act> Question<A> {
+    pub(super) fn new(act: A, rule: String) -> Self {
+        let digest = digest_of(&act);
+        Self { act, digest, rule }
+    }
+
+    /// A yes to what carries this digest. Another digest is a question about something else: refused.
+    pub fn grant(self, shown: &Digest, approver: Approver) -> Result<Permit<A>, Denial> {
+        if *shown != self.digest {
+            return Err(Denial {
+                rule: self.rule,
+                why: "the answer was given to another question".into(),
+            });
+        }
+        Ok(Permit {
+            act: self.act,
+            digest: self.digest,
+            approver,
+        })
+    }
+
+    /// A no.
+    pub fn refuse(self, why: impl Into<String>) -> Denial {
+        Denial {
+            rule: self.rule,
+            why: why.into(),
+        }
+    }
+}
+
+impl<A> Question<A> {
+    pub fn act(&self) -> &A {
+        &self.act
+    }
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+}
+
+/// A no, with the rule that said it and words for the model and the person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("denied by {rule}: {why}")]
+pub struct Denial {
+    pub rule: String,
+    pub why: String,
+}
+
+/// What the gate answers.
+#[derive(Debug)]
+pub enum Verdict<A> {
+    Allowed(Permit<A>),
+    Ask(Question<A>),
+    Denied(Denial),
+}
+
+/// SHA-256 of an act's canonical bytes.
+pub fn digest_of(act: &impl Act) -> Digest {
+    let hash = Sha256::digest(act.canonical());
+    Digest::new(
+        hash.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>(),
+    )
+}

@@ -1,0 +1,138 @@
+//! What happened, one value for each thing: the lines of the record and of `--json`.
+
+use super::control::Controls;
+use super::ids::{CallId, Digest, RunId, StepNumber};
+use super::outcome::Exit;
+use super::spec::BackendKind;
+use super::stop::StopReason;
+use serde::{Deserialize, Serialize};
+
+/// Who let an act through, or refused it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "by")]
+pub enum Approver {
+    /// A rule or a default of the policy.
+    Policy { rule: String },
+    /// A person at the terminal.
+    Person,
+    /// `--yes`, inside the policy's envelope.
+    YesFlag,
+    /// A person's earlier "yes to this code tree and argv for the run".
+    Remembered,
+    /// The user typed the very command (`exec`).
+    Typed,
+    /// Nobody could be asked.
+    NoTerminal,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum Event {
+    RunStarted {
+        run: RunId,
+        version: String,
+        /// `run`, `exec` or `demo`.
+        command: String,
+        /// The task or the command line, as given.
+        task: String,
+        policy: String,
+        policy_digest: Digest,
+        workspace: String,
+        model: Option<String>,
+    },
+    UserInput {
+        text: String,
+    },
+    /// A piece of the model's text as it streams; shown, and kept out of the record.
+    TextDelta {
+        text: String,
+    },
+    ModelAnswered {
+        turn: u32,
+        text: String,
+        input_tokens: u64,
+        output_tokens: u64,
+    },
+    ToolCalled {
+        call: CallId,
+        name: String,
+        arguments: String,
+    },
+    ToolAnswered {
+        call: CallId,
+        name: String,
+        ok: bool,
+        text: String,
+    },
+    Asked {
+        digest: Digest,
+        action: String,
+        summary: String,
+        rule: String,
+        detail: serde_json::Value,
+    },
+    Decided {
+        digest: Digest,
+        action: String,
+        allowed: bool,
+        approver: Approver,
+        why: String,
+    },
+    SandboxStarted {
+        name: String,
+        backend: BackendKind,
+        image: Option<String>,
+        controls: Controls,
+    },
+    StepStarted {
+        step: StepNumber,
+        argv: Vec<String>,
+        cwd: String,
+        digest: Digest,
+    },
+    /// A piece of a step's output, sanitised; shown, and kept out of the record.
+    Output {
+        step: StepNumber,
+        text: String,
+    },
+    StepEnded {
+        step: StepNumber,
+        exit: Exit,
+        log: String,
+        log_dropped: u64,
+        changed: Vec<String>,
+    },
+    SandboxEnded {
+        name: String,
+    },
+    CloneStarted {
+        url: String,
+        rev: Option<String>,
+    },
+    CloneEnded {
+        url: String,
+        commit: String,
+        files: u64,
+        bytes: u64,
+        notes: Vec<String>,
+    },
+    /// Things the workspace may not keep (links out, setuid bits, new `.git`), moved into the record.
+    Quarantined {
+        paths: Vec<String>,
+    },
+    Notice {
+        text: String,
+    },
+    RunEnded {
+        stop: StopReason,
+        exit_code: i32,
+        text: String,
+    },
+}
+
+impl Event {
+    /// True for pieces that are shown as they come and not written to the record.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::TextDelta { .. } | Self::Output { .. })
+    }
+}

@@ -1,0 +1,9 @@
+//! The words everything else is said in: values without behaviour, clock, disk or network.
+
+pub mod control;
+pub mod event;
+pub mod ids;
+pub mod message;
+pub mod outcome;
+pub mod spec;
+pub mod stop;

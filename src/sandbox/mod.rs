@@ -1,0 +1,17 @@
+//! Sandboxes: a specification goes in, a running init comes out, steps run in it.
+//!
+//! ```text
+//!   ExecRequest ── plan (pure) ──▶ SandboxSpec ── gate ──▶ Permit<ExecAction>
+//!                                                             │
+//!   Backend::start(spec) ─▶ Sandbox ── Sandbox::step(permit) ─▶ Step ── drive ─▶ Exit
+//!      docker | namespace      │ channel: one yamux connection over init's stdin/stdout
+//!                              └ lease: what the backend holds for it (container, cgroups)
+//! ```
+//!
+//! "The program failed" is [`Outcome`](crate::protocol::outcome::Outcome); "we failed to run it" is
+//! [`SandboxError`]. They never share a field.
+
+pub mod backend;
+
+#[path = "../init/wire.rs"]
+pub mod wire;
