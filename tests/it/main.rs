@@ -1,0 +1,3 @@
+//! One integration-test binary: linking is what costs on few cores.
+
+mod boundaries;
