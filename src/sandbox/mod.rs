@@ -12,6 +12,7 @@
 //! [`SandboxError`]. They never share a field.
 
 pub mod backend;
+pub mod owner;
 
 #[path = "../init/wire.rs"]
 pub mod wire;
