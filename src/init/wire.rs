@@ -161,39 +161,40 @@ pub enum WaitStatus {
 }
 
 /// The world that `init enter` builds before it becomes PID 1: the namespace backend's half of a
-/// sandbox specification. Sent as one frame on the descriptor named on its command line.
+/// sandbox specification. It is the first frame on init's standard input, and [`Entered`] the first
+/// on its standard output; what follows on both is the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
-    /// Name of the sandbox: `fumehood-<pid>-<start time>-<run>-<n>`; names its cgroups.
-    pub name: String,
     pub hostname: String,
     /// The unprivileged host uid and gid everything runs as. Never 0.
     pub host_uid: u32,
     pub host_gid: u32,
     /// Extra groups kept by a root start (`video`, `render`).
     pub groups: Vec<u32>,
-    /// Directories of the host's system bound read-only at their own path (`/usr`, and `/bin`,
-    /// `/lib*`, `/sbin` where they are directories of their own; links are copied as links).
+    /// The host's system, read-only at its own paths: `/usr`, what of `/bin`, `/lib*`, `/sbin` is
+    /// not in it, and the harmless part of `/etc`.
     pub system: Vec<WorldSystem>,
     /// Applied in order.
     pub mounts: Vec<WorldMount>,
+    /// Bytes of `/tmp`, and its files.
     pub tmp_size: u64,
     pub tmp_inodes: u64,
     pub tmp_exec: bool,
+    /// Bytes of `/dev/shm`.
     pub shm_size: u64,
-    /// Cgroup folders already made and limited by the host, to be joined by writing `0` to the
-    /// named file, and removed by the outer half at the end.
+    /// Cgroup folders already made and limited by the host, joined by init and removed by the outer
+    /// half at the end.
     pub cgroups: Vec<WorldCgroup>,
-    /// Landlock is applied when true; a kernel without it is then an error.
-    pub landlock: bool,
-    /// Ceiling of processes by `RLIMIT_NPROC` inside the user namespace.
-    pub processes: Option<u64>,
+    pub memory: WorldMemory,
+    pub purpose: Purpose,
 }
 
 /// One entry of the host's system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorldSystem {
+    /// A folder or file, at its own path.
     Bind { path: String },
+    /// A symbolic link, as it is on the host.
     Link { path: String, target: String },
 }
 
@@ -213,15 +214,94 @@ pub struct WorldMount {
 pub struct WorldCgroup {
     /// The folder.
     pub dir: String,
-    /// The file in it that takes `0`: `tasks` on v1, `cgroup.procs` on v2.
-    pub join: String,
+    pub join: CgroupJoin,
 }
 
-/// What `init enter` reports on its standard error as one line of JSON when it fails before PID 1
-/// serves: the step of the chain, the call, the `errno`.
+/// How a process gets into a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupJoin {
+    /// Version 1: it writes `0` to `tasks`, which takes microseconds (`cgroup.procs` takes 10 ms).
+    Tasks,
+    /// Version 2: it is cloned into the folder.
+    Clone,
+}
+
+/// Who counts memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorldMemory {
+    /// A memory cgroup charges everything.
+    Charged,
+    /// The host adds up resident sets, which miss what is not mapped: memory that can be held
+    /// without a mapping (memfd, System V segments and queues) is refused.
+    Watched,
+}
+
+/// What init does in the finished world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Serves the connection.
+    Serve,
+    /// Runs `/bin/true` as a step would be run, and ends: what a machine allows is found by doing.
+    Probe,
+}
+
+/// What `init enter` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entered {
+    /// The world stands, and what was asked for in it begins.
+    Standing {
+        /// PID 1 of the sandbox, as the host numbers it.
+        pid: u32,
+        /// Level of the Landlock rules every step gets, at most the highest this init knows; 0 is none.
+        landlock: u32,
+    },
+    /// Nothing was started, and nothing is left.
+    Failed(EnterError),
+}
+
+/// Where the chain failed: the stage, the call or object, the `errno` (0 where none applies).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnterError {
-    pub stage: String,
+    pub stage: Stage,
     pub detail: String,
     pub errno: i32,
+}
+
+/// The stages of `init enter`, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Reading and checking the [`World`].
+    Read,
+    /// Joining cgroups.
+    Cgroup,
+    /// Becoming the unprivileged user.
+    Drop,
+    /// Making the namespaces.
+    Namespaces,
+    /// Writing the uid and gid maps.
+    Maps,
+    /// Opening what is mounted.
+    Sources,
+    /// The empty root.
+    Root,
+    /// The host's system in it.
+    System,
+    /// `/dev`.
+    Dev,
+    /// `/proc`.
+    Proc,
+    /// The mounts of the sandbox.
+    Mounts,
+    /// Leaving the old root.
+    Pivot,
+    /// Host name and loopback.
+    Network,
+    /// Limits, capabilities and secure bits.
+    Lock,
+    /// The Landlock rules.
+    Landlock,
+    /// The system-call filter.
+    Filter,
+    /// Running `/bin/true` ([`Purpose::Probe`] only).
+    Run,
 }

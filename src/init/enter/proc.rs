@@ -1,0 +1,131 @@
+//! `/proc` of the new pid namespace, with what speaks of the host covered, and the two folders of
+//! `/sys` from which programs count processors.
+
+use super::failure::{At, Result};
+use super::mount::{self, Detached, Use};
+use crate::wire::Stage;
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::sys::stat::Mode;
+use nix::unistd::mkdir;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// All there is of `/sys`.
+pub(super) const TOPOLOGY: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
+
+/// Folders that stay readable and are not writable for anybody.
+const READ_ONLY: [&str; 4] = ["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
+
+/// Folders that are shown empty.
+const EMPTY_DIRS: [&str; 5] = [
+    "proc/acpi",
+    "proc/asound",
+    "proc/driver",
+    "proc/scsi",
+    "proc/tty",
+];
+
+/// Files that are shown empty: the host's memory, keys, modules, boot line, and switches.
+const EMPTY_FILES: [&str; 28] = [
+    "proc/buddyinfo",
+    "proc/cmdline",
+    "proc/config.gz",
+    "proc/diskstats",
+    "proc/interrupts",
+    "proc/iomem",
+    "proc/ioports",
+    "proc/kallsyms",
+    "proc/kcore",
+    "proc/key-users",
+    "proc/keys",
+    "proc/kmsg",
+    "proc/kpagecgroup",
+    "proc/kpagecount",
+    "proc/kpageflags",
+    "proc/latency_stats",
+    "proc/modules",
+    "proc/mtrr",
+    "proc/pagetypeinfo",
+    "proc/partitions",
+    "proc/sched_debug",
+    "proc/schedstat",
+    "proc/slabinfo",
+    "proc/sysrq-trigger",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/vmallocinfo",
+    "proc/zoneinfo",
+];
+
+/// How many namespaces of each kind may be made beneath this one. `time` came with 5.6.
+const COUNTS: [&str; 8] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"];
+
+/// Open files that take a zero once the last mount is done: a detached mount counts as a namespace.
+pub(super) struct Zeros(Vec<(&'static str, File)>);
+
+impl Zeros {
+    /// From here on no process of the world can make a namespace, filter or not.
+    pub(super) fn write(self) -> Result<()> {
+        for (kind, mut file) in self.0 {
+            file.write_all(b"0")
+                .at(Stage::Proc, format!("max_{kind}_namespaces"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Builds it beneath the working directory, which is `root`, while the old `/proc` is still there.
+pub(super) fn build(root: &OwnedFd, topology: Vec<(PathBuf, Detached)>) -> Result<Zeros> {
+    mkdir("proc", Mode::from_bits_truncate(0o555)).at(Stage::Proc, "/proc")?;
+    mount::mount_new(
+        "proc",
+        "proc",
+        MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        "hidepid=2",
+    )
+    .at(Stage::Proc, "mount /proc")?;
+    let zeros = open_counts()?;
+    for path in READ_ONLY {
+        cover(root, path, path, Use::ReadOnly)?;
+    }
+    for path in EMPTY_FILES {
+        cover(root, "dev/null", path, Use::Device)?;
+    }
+    for path in EMPTY_DIRS {
+        cover(root, "run", path, Use::ReadOnly)?;
+    }
+    for (path, detached) in topology {
+        detached
+            .attach(root, &path)
+            .at(Stage::Proc, path.display())?;
+    }
+    Ok(zeros)
+}
+
+/// Attaches a copy of `source` over `target`, where this kernel has such a thing.
+fn cover(root: &OwnedFd, source: &str, target: &str, allowed: Use) -> Result<()> {
+    match mount::open_beneath(root, Path::new(target)) {
+        Err(Errno::ENOENT) => return Ok(()),
+        found => found.at(Stage::Proc, target)?,
+    };
+    let source = mount::open_beneath(root, Path::new(source)).at(Stage::Proc, source)?;
+    mount::detach(&File::from(source), allowed)
+        .and_then(|detached| detached.cover(root, Path::new(target)))
+        .at(Stage::Proc, target)
+}
+
+fn open_counts() -> Result<Zeros> {
+    let mut files = Vec::new();
+    for kind in COUNTS {
+        let path = format!("proc/sys/user/max_{kind}_namespaces");
+        match File::options().write(true).open(&path) {
+            Ok(file) => files.push((kind, file)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).at(Stage::Proc, path),
+        }
+    }
+    Ok(Zeros(files))
+}

@@ -1,0 +1,74 @@
+//! Everything that is mounted from outside, copied before any of its paths is covered.
+//!
+//! A root start does this before it drops, so that a workspace beneath a closed folder is reached
+//! once, by descriptor; an ordinary user does it in the new mount namespace, where alone it may.
+
+use super::failure::{At, Result, refused};
+use super::mount::{self, Detached, Use};
+use super::{dev, proc};
+use crate::wire::{Stage, World, WorldMount, WorldSystem};
+use nix::errno::Errno;
+use std::path::{Path, PathBuf};
+
+/// Copies, each with the path it will be attached at.
+pub(super) struct Sources {
+    pub(super) system: Vec<(PathBuf, Detached)>,
+    pub(super) devices: Vec<(PathBuf, Detached)>,
+    pub(super) topology: Vec<(PathBuf, Detached)>,
+    pub(super) mounts: Vec<(PathBuf, Detached)>,
+}
+
+pub(super) fn open(world: &World) -> Result<Sources> {
+    let mut system = Vec::new();
+    for entry in &world.system {
+        if let WorldSystem::Bind { path } = entry {
+            system.push(own_place(Path::new(path), Use::ReadOnly)?);
+        }
+    }
+    let devices = dev::NODES
+        .iter()
+        .map(|path| own_place(Path::new(path), Use::Device))
+        .collect::<Result<_>>()?;
+    let mut topology = Vec::new();
+    for path in proc::TOPOLOGY {
+        if Path::new(path).is_dir() {
+            topology.push(own_place(Path::new(path), Use::ReadOnly)?);
+        }
+    }
+    let mounts = world.mounts.iter().map(judged).collect::<Result<_>>()?;
+    Ok(Sources {
+        system,
+        devices,
+        topology,
+        mounts,
+    })
+}
+
+/// Something of the host's own system, at its own path.
+fn own_place(path: &Path, allowed: Use) -> Result<(PathBuf, Detached)> {
+    let source = mount::open_source(path).at(Stage::Sources, path.display())?;
+    let detached = mount::detach(&source, allowed).at(Stage::Sources, path.display())?;
+    Ok((path.to_owned(), detached))
+}
+
+/// A mount that was judged and shown: it must still be the very same thing.
+fn judged(wanted: &WorldMount) -> Result<(PathBuf, Detached)> {
+    let source = match mount::open_source(Path::new(&wanted.source)) {
+        Err(Errno::ELOOP) => {
+            let detail = format!("{}: a link is on the way", wanted.source);
+            return Err(refused(Stage::Mounts, detail));
+        }
+        opened => opened.at(Stage::Mounts, &wanted.source)?,
+    };
+    let found = mount::identity(&source).at(Stage::Mounts, &wanted.source)?;
+    if found != (wanted.device, wanted.inode) {
+        let detail = format!("{}: not what it was when it was checked", wanted.source);
+        return Err(refused(Stage::Mounts, detail));
+    }
+    let allowed = match wanted.writable {
+        true => Use::Writable,
+        false => Use::ReadOnly,
+    };
+    let detached = mount::detach(&source, allowed).at(Stage::Mounts, &wanted.source)?;
+    Ok((PathBuf::from(&wanted.target), detached))
+}
