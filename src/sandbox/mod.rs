@@ -12,6 +12,7 @@
 //! [`SandboxError`]. They never share a field.
 
 pub mod backend;
+pub mod docker;
 pub mod owner;
 
 #[path = "../init/wire.rs"]

@@ -1,3 +1,4 @@
 //! One integration-test binary: linking is what costs on few cores.
 
 mod boundaries;
+mod docker;
