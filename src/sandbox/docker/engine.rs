@@ -303,21 +303,16 @@ pub(super) fn status(error: &Error) -> Option<u16> {
     }
 }
 
-/// An error of the engine with all its causes: bollard's outermost words are often only "error".
+/// What an error comes to: what the engine said, or the cause beneath the client's own wrappings.
 fn words(error: &Error) -> String {
     if let Error::DockerResponseServerError { message, .. } = error {
         return message.clone();
     }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = inner.source();
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
     }
-    text
+    deepest.to_string()
 }
 
 /// A call that failed, with what to do about it.

@@ -1,0 +1,16 @@
+# The doors of a developer. `make test` on a fresh Debian or Ubuntu machine with Rust needs nothing else.
+
+.PHONY: setup test lint
+
+# What the tests need: engine, image, compiler. Says what it installs and starts; else does nothing.
+setup:
+	@tests/setup
+
+# Everything, on both backends; nothing is skipped.
+test: setup
+	DOCKER_HOST="$$(tests/setup --engine)" FUMEHOOD_REQUIRE_DOCKER=1 cargo test --locked
+
+# Init (src/init) is a package of its own inside the build: it is checked with it.
+lint:
+	cargo fmt --check
+	FUMEHOOD_CHECK_INIT=1 cargo clippy --locked --all-targets -- -D warnings
