@@ -1,4 +1,5 @@
 //! Decisions about what may happen: pure functions from values to values.
 
 pub mod action;
+pub mod model;
 pub mod permit;

@@ -58,12 +58,19 @@ pub struct Question<A> {
     digest: Digest,
     /// The rule or default that asks.
     rule: String,
+    /// Where the act goes beyond the policy: the line that would put it inside.
+    widens: Option<String>,
 }
 
 impl<A: Act> Question<A> {
-    pub(super) fn new(act: A, rule: String) -> Self {
+    pub(super) fn new(act: A, rule: String, widens: Option<String>) -> Self {
         let digest = digest_of(&act);
-        Self { act, digest, rule }
+        Self {
+            act,
+            digest,
+            rule,
+            widens,
+        }
     }
 
     /// A yes to what carries this digest. Another digest is a question about something else: refused.
@@ -72,6 +79,12 @@ impl<A: Act> Question<A> {
             return Err(Denial {
                 rule: self.rule,
                 why: "the answer was given to another question".into(),
+            });
+        }
+        if let (Some(line), Approver::YesFlag) = (&self.widens, &approver) {
+            return Err(Denial {
+                rule: self.rule,
+                why: format!("--yes answers only inside the policy; add to it: {line}"),
             });
         }
         Ok(Permit {
@@ -100,6 +113,10 @@ impl<A> Question<A> {
     pub fn rule(&self) -> &str {
         &self.rule
     }
+    /// The line that would put the act inside the policy, where it goes beyond it.
+    pub fn widens(&self) -> Option<&str> {
+        self.widens.as_deref()
+    }
 }
 
 /// A no, with the rule that said it and words for the model and the person.
@@ -120,7 +137,12 @@ pub enum Verdict<A> {
 
 /// SHA-256 of an act's canonical bytes.
 pub fn digest_of(act: &impl Act) -> Digest {
-    let hash = Sha256::digest(act.canonical());
+    digest_of_bytes(&act.canonical())
+}
+
+/// SHA-256 in lower-case hex.
+pub fn digest_of_bytes(bytes: &[u8]) -> Digest {
+    let hash = Sha256::digest(bytes);
     Digest::new(
         hash.iter()
             .map(|byte| format!("{byte:02x}"))

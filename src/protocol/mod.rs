@@ -5,5 +5,6 @@ pub mod event;
 pub mod ids;
 pub mod message;
 pub mod outcome;
+pub mod question;
 pub mod spec;
 pub mod stop;

@@ -1,0 +1,186 @@
+//! A policy after it was read, checked and composed: plain values, every unit resolved.
+//!
+//! `None` in a limit is "unlimited", 0 is "none allowed".
+
+use crate::protocol::control::{Control, Strength};
+use crate::protocol::ids::Digest;
+use crate::protocol::spec::{Access, Limits, Tmp};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The effective policy of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Policy {
+    pub name: String,
+    pub description: String,
+    pub executor: Executor,
+    pub image: ImagePolicy,
+    pub workspace: WorkspacePolicy,
+    pub tmp: Tmp,
+    /// Bytes of `/dev/shm`.
+    pub shm: u64,
+    pub mounts: Vec<PolicyMount>,
+    pub limits: Limits,
+    pub process: ProcessPolicy,
+    pub env: EnvPolicy,
+    pub git: GitPolicy,
+    pub artifacts: ArtifactPolicy,
+    pub approval: ApprovalPolicy,
+    pub lifecycle: LifecyclePolicy,
+    pub audit: AuditPolicy,
+}
+
+impl Policy {
+    /// SHA-256 of the canonical JSON of all effective values.
+    pub fn digest(&self) -> Digest {
+        super::permit::digest_of_bytes(
+            &serde_json::to_vec(self).expect("a policy has only string keys and finite numbers"),
+        )
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Executor {
+    pub backend: BackendChoice,
+    /// The weakest word accepted for each control the policy relies on.
+    pub require: BTreeMap<Control, Strength>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendChoice {
+    /// Docker if an engine answers and an image was named, else namespace.
+    Auto,
+    Docker,
+    Namespace,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImagePolicy {
+    /// References (`name@sha256:…`, or ids) usable without a question; empty: only what the user names.
+    pub allow: Vec<String>,
+    pub require_digest: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkspacePolicy {
+    /// Bytes of workspace and per-run home together.
+    pub size: Option<u64>,
+    /// Files of workspace and per-run home together.
+    pub inodes: Option<u64>,
+    /// Milliseconds a finished run's own workspace is kept; `None` for ever.
+    pub keep_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyMount {
+    /// As written; absolute, or relative to the policy file's folder.
+    pub source: String,
+    pub target: String,
+    pub access: Access,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProcessPolicy {
+    /// A fixed host uid (1000 or more), or `None` for the workspace's owner or the run's own.
+    pub user: Option<u32>,
+    /// Milliseconds between TERM and KILL.
+    pub stop_grace_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EnvPolicy {
+    pub set: BTreeMap<String, String>,
+    /// Exact names taken over from the user's environment.
+    pub pass: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GitPolicy {
+    /// Host names for https clones.
+    pub hosts: Vec<String>,
+    /// Exact URL prefixes for anything else.
+    pub remotes: Vec<String>,
+    pub max_bytes: u64,
+    pub max_files: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArtifactPolicy {
+    /// Globs below the workspace: what a run writes as results, not part of the code tree.
+    pub include: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApprovalPolicy {
+    /// What happens to an act that no rule and no `contained` covers: `Ask` or `Deny`.
+    pub default: Decision,
+    pub contained: Contained,
+    /// For what the user typed (`exec`): `Allow` or `Ask`.
+    pub typed: Decision,
+    /// A step starts only when nothing else lives in the sandbox.
+    pub alone: bool,
+    /// Milliseconds after which an unanswered question is a no.
+    pub timeout_ms: Option<u64>,
+    /// Whether "yes for the run" is offered.
+    pub remember: Remember,
+    pub rules: Vec<Rule>,
+}
+
+/// In order of strictness: the strictest that applies wins, whatever its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    Allow,
+    Ask,
+    Deny,
+}
+
+/// For an execution that adds nothing to the sandbox as declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contained {
+    Ask,
+    /// Allowed once a person, or `--yes`, said yes to an execution of the run.
+    AfterFirstYes,
+    Allow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remember {
+    Never,
+    /// The same bytes, within the run.
+    ExactHash,
+}
+
+/// One `[[approval.rule]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    pub id: String,
+    pub action: super::action::ActionKind,
+    pub decision: Decision,
+    /// The first arguments, exactly; empty matches every command.
+    pub command_prefix: Vec<String>,
+    /// The rule applies only below this many milliseconds.
+    pub max_wall_ms: Option<u64>,
+    /// Shown to the person and to the model.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LifecyclePolicy {
+    pub on_disconnect: OnDisconnect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDisconnect {
+    Stop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditPolicy {
+    /// Always true in this version: a run that cannot write its record does not act.
+    pub fail_closed: bool,
+}
