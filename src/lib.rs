@@ -25,3 +25,4 @@ pub mod llm;
 pub mod policy;
 pub mod protocol;
 pub mod sandbox;
+pub mod tools;

@@ -1,0 +1,89 @@
+//! The verbs: what an agent can do, each call prepared, decided at the gate, and carried out on a
+//! permit only.
+//!
+//! ```text
+//!   ToolCall ─ Router ─┬─ unknown tool, arguments that do not parse ──────────────▶ answer
+//!                      └─ Tool::call ─ act ─ gate ─┬─ denied ─────────────────────▶ answer
+//!                                                  └─ permit ─ execute ─ sanitise ▶ answer
+//! ```
+//!
+//! Every call has exactly one answer, in words for the model. What makes going on impossible (a broken
+//! sandbox, a record that cannot be written, a person who ends the run) is a [`ToolStop`]; the agent
+//! answers the call from its words and stops.
+
+pub mod door;
+mod router;
+
+pub use router::Router;
+
+use crate::protocol::ids::CallId;
+use crate::protocol::message::ToolSpec;
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+/// One verb.
+#[async_trait]
+pub trait Tool: Send + Sync {
+    /// Name, description and argument schema for the model. Constant over the tool's life.
+    fn spec(&self) -> ToolSpec;
+
+    /// Carries out one call. `arguments` is a JSON object; it is not checked against the schema yet.
+    /// A cancelled call returns soon, with [`ToolStop::Interrupted`].
+    async fn call(
+        &self,
+        arguments: serde_json::Value,
+        context: &CallContext,
+    ) -> Result<ToolOutput, ToolStop>;
+}
+
+/// What a call knows of its surroundings.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    pub call: CallId,
+    /// Cancelled when the person interrupts.
+    pub cancel: CancellationToken,
+}
+
+/// What the model reads. Sanitised and truncated already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolOutput {
+    pub text: String,
+    pub ok: bool,
+}
+
+impl ToolOutput {
+    pub fn ok(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            ok: true,
+        }
+    }
+
+    /// Refused or failed, with words that say what to do next.
+    pub fn failed(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            ok: false,
+        }
+    }
+}
+
+/// Why the run cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ToolStop {
+    /// A person said no and ended the run.
+    #[error("the run was ended at the question: {why}")]
+    Aborted { why: String },
+    /// Nobody could be asked and the policy wants somebody asked.
+    #[error("{why}")]
+    NobodyAsked { why: String, remedy: String },
+    #[error("interrupted")]
+    Interrupted,
+    #[error("the sandbox failed: {error}")]
+    Sandbox {
+        error: String,
+        remedy: Option<String>,
+    },
+    #[error("the record cannot be written: {error}")]
+    Record { error: String },
+}
