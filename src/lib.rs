@@ -21,6 +21,8 @@
 //! `src/init` is a program of its own: PID 1 of every sandbox, compiled static by `build.rs` and
 //! embedded. The library never prints, never reads the environment, never exits.
 
+pub mod cli;
+pub mod config;
 pub mod llm;
 pub mod policy;
 pub mod protocol;

@@ -1,0 +1,235 @@
+//! What can be typed. Parsing only: what it means is each command's.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs machine-written ML code in a sandbox it cannot leave, under a policy, with a record.
+#[derive(Debug, Parser)]
+#[command(name = "fumehood", version, about, disable_help_subcommand = true)]
+#[command(after_help = "\
+Start with:
+  fumehood demo                      an agent trains a model in front of you; needs no key, no engine
+  fumehood exec -- python3 train.py  one command in a sandbox
+  fumehood doctor                    what this machine can hold, and what is missing
+
+State is kept in FUMEHOOD_HOME (default: $XDG_STATE_HOME/fumehood, ~/.local/state/fumehood).")]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Give an agent a task: it clones, writes code and runs it in the sandbox, asking as the policy says
+    Run(RunArgs),
+    /// Run one command in a sandbox
+    Exec(ExecArgs),
+    /// Watch the whole job with a scripted model: no key, no engine, no image needed
+    Demo(DemoArgs),
+    /// Say how each control holds on this machine, found by trying, and what would mend it
+    Doctor(DoctorArgs),
+    /// Look at policies
+    Policy(PolicyArgs),
+    /// Look at the records of runs
+    Runs(RunsArgs),
+}
+
+/// Where a sandbox comes from and what is in it.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SandboxArgs {
+    /// Policy: a built-in's name (`fumehood policy list`), a file, or a name in your policy folder
+    #[arg(long, value_name = "NAME|FILE", default_value = "offline-train")]
+    pub(super) policy: String,
+    /// What isolates. auto: docker if an engine answers and an image is named, else namespace
+    #[arg(long, value_enum)]
+    pub(super) backend: Option<BackendArg>,
+    /// Image for the docker backend; it must be there already, nothing is pulled
+    #[arg(long, value_name = "REF")]
+    pub(super) image: Option<String>,
+    /// Folder mounted read-write at /workspace, in place [default: a fresh one for this run]
+    #[arg(long, value_name = "DIR")]
+    pub(super) workspace: Option<PathBuf>,
+    /// A venv, uv or conda environment, mounted read-only with the interpreter it names
+    #[arg(long, value_name = "PATH")]
+    pub(super) venv: Option<PathBuf>,
+    /// One more mount, read-only unless rw: src=PATH,dst=/data/NAME[,rw]
+    #[arg(long = "mount", value_name = "SPEC")]
+    pub(super) mounts: Vec<String>,
+    /// A variable for the sandbox: NAME=VALUE, or NAME to pass yours on
+    #[arg(long = "env", value_name = "K=V")]
+    pub(super) env: Vec<String>,
+    /// Change one value of the policy for this run, as in limits.memory=16GiB
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Answer yes to what lies inside the policy; what goes beyond it stays no
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum BackendArg {
+    Auto,
+    Docker,
+    Namespace,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 finished, 2 usage or policy file, 3 iteration cap, 4 budget or context full,
+5 doom loop, 6 denied, 7 model, 8 sandbox, 130 interrupted.
+
+Models: ollama/NAME, vllm/NAME, llamacpp/NAME, lm_studio/NAME, openai/NAME. Addresses and keys come from
+OLLAMA_BASE_URL, OLLAMA_API_KEY and so on, else LOCAL_LLM_BASE_URL, LOCAL_LLM_API_KEY.")]
+pub(super) struct RunArgs {
+    /// The model: PROVIDER/NAME
+    #[arg(long, value_name = "PROVIDER/NAME")]
+    pub(super) model: String,
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArgs,
+    /// Stop after so many answers of the model
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(super) max_turns: u32,
+    /// Tokens of the model's window, where the server does not say
+    #[arg(long, value_name = "TOKENS")]
+    pub(super) window: Option<u64>,
+    /// Events as JSON lines on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The task, in words
+    pub(super) task: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: the program's own; 124 timed out, 125 Fumehood failed (usage and policy included),
+126 denied or not executable, 127 not found in the sandbox, 128+N killed by signal N.")]
+pub(super) struct ExecArgs {
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArgs,
+    /// Time limit, as in 90s, 30m, 2h; never above the policy's
+    #[arg(long, value_name = "TIME")]
+    pub(super) timeout: Option<String>,
+    /// Folder inside the sandbox to start in [default: /workspace]
+    #[arg(long, value_name = "PATH")]
+    pub(super) cwd: Option<String>,
+    /// The program and its arguments, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// What isolates
+    #[arg(long, value_enum)]
+    pub(super) backend: Option<BackendArg>,
+    /// Image for the docker backend; it needs python3
+    #[arg(long, value_name = "REF")]
+    pub(super) image: Option<String>,
+    /// Answer the questions with yes
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Events as JSON lines on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    #[command(subcommand)]
+    pub(super) command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// The built-in policies and yours
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// A policy's file, as written
+    Show {
+        /// A built-in's name or a file
+        policy: String,
+        /// Its effective values, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check files; every error at once, with line and remedy
+    Check {
+        /// A built-in's name or a file
+        #[arg(required = true)]
+        policies: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Warnings are errors
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Where each value comes from; with a command, what would be decided about it and why
+    Explain {
+        /// A built-in's name or a file
+        #[arg(default_value = "offline-train")]
+        policy: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// A command, after --
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunsArgs {
+    #[command(subcommand)]
+    pub(super) command: RunsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RunsCommand {
+    /// The runs on record, newest first
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What happened in a run
+    Show {
+        /// The run's id, or an unambiguous beginning; `last` is the newest
+        #[arg(default_value = "last")]
+        run: String,
+        /// The records as JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// The output of a run's steps
+    Logs {
+        /// The run's id, or an unambiguous beginning; `last` is the newest
+        #[arg(default_value = "last")]
+        run: String,
+        /// One step only
+        #[arg(long, value_name = "N")]
+        step: Option<u32>,
+        /// Standard error instead of standard output
+        #[arg(long)]
+        stderr: bool,
+    },
+    /// Check that a record is whole and unchanged
+    Verify {
+        /// The run's id, or an unambiguous beginning; `last` is the newest
+        #[arg(default_value = "last")]
+        run: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,73 @@
+//! Errors as a person sees them: what failed, why, what to do; and the exit code that says so.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// `run`, `demo`, `policy`, `runs`, `doctor`: usage or a policy file.
+pub(super) const USAGE: u8 = 2;
+
+/// `exec`: everything that is Fumehood's own.
+pub(super) const EXEC_OWN: u8 = 125;
+
+/// `exec`: denied, or not executable.
+pub(super) const EXEC_DENIED: u8 = 126;
+
+/// `exec`: not found in the sandbox.
+pub(super) const EXEC_NOT_FOUND: u8 = 127;
+
+/// A command that did not come about.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) message: String,
+    /// The causes below it, outermost first.
+    pub(super) causes: Vec<String>,
+    /// What the user can do.
+    pub(super) remedy: Option<String>,
+    pub(super) code: u8,
+}
+
+impl Failure {
+    pub(super) fn new(message: impl Display, code: u8) -> Self {
+        Self {
+            message: message.to_string(),
+            causes: Vec::new(),
+            remedy: None,
+            code,
+        }
+    }
+
+    /// From an error, with everything beneath it.
+    pub(super) fn of(error: &(dyn std::error::Error + 'static), code: u8) -> Self {
+        let mut causes = Vec::new();
+        let mut below = error.source();
+        while let Some(cause) = below {
+            causes.push(cause.to_string());
+            below = cause.source();
+        }
+        Self {
+            causes,
+            ..Self::new(error, code)
+        }
+    }
+
+    pub(super) fn remedy(mut self, remedy: Option<impl Into<String>>) -> Self {
+        self.remedy = remedy.map(Into::into);
+        self
+    }
+
+    /// Says it on standard error and gives the exit code.
+    pub(super) fn report(&self) -> ExitCode {
+        use anstyle::{AnsiColor, Style};
+        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+        let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
+        let mut text = format!("{red}error{red:#}: {}", self.message);
+        for cause in &self.causes {
+            text.push_str(&format!("\n  because: {cause}"));
+        }
+        if let Some(remedy) = &self.remedy {
+            text.push_str(&format!("\n{cyan}help{cyan:#}: {remedy}"));
+        }
+        super::say(&text);
+        ExitCode::from(self.code)
+    }
+}
