@@ -16,6 +16,7 @@
 //! Everything that comes from a sandbox is hostile: a frame above the bound of its direction, or one
 //! that does not decode, is a protocol error and ends the sandbox.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version both ends must share; they are built together, so a difference is a stale binary.
@@ -32,6 +33,35 @@ pub const DEADMAN_MS: u64 = 30_000;
 
 /// How often the host pings, in milliseconds.
 pub const PING_MS: u64 = 5_000;
+
+/// The bytes of one frame.
+///
+/// # Errors
+/// When the message is longer than a frame can say.
+pub fn frame<T: Serialize>(message: &T) -> postcard::Result<Vec<u8>> {
+    let mut bytes = postcard::to_extend(message, vec![0; 4])?;
+    let length =
+        u32::try_from(bytes.len() - 4).map_err(|_| postcard::Error::SerializeBufferFull)?;
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(bytes)
+}
+
+/// The length of the body that this prefix announces, if it is within the bound of its direction.
+pub fn body_length(prefix: [u8; 4], max: usize) -> Option<usize> {
+    let length = usize::try_from(u32::from_be_bytes(prefix)).ok()?;
+    (length <= max).then_some(length)
+}
+
+/// The message in the body of a frame.
+///
+/// # Errors
+/// When the body is not exactly one such message: bytes that are left over are an error too.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> postcard::Result<T> {
+    match postcard::take_from_bytes(body)? {
+        (message, []) => Ok(message),
+        _ => Err(postcard::Error::DeserializeBadEncoding),
+    }
+}
 
 /// The first frame on every stream: what the stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
