@@ -26,5 +26,6 @@ pub mod config;
 pub mod llm;
 pub mod policy;
 pub mod protocol;
+pub mod record;
 pub mod sandbox;
 pub mod tools;

@@ -1,0 +1,177 @@
+use super::*;
+use std::io::Write;
+
+fn store() -> (tempfile::TempDir, RunStore) {
+    let home = tempfile::tempdir().unwrap();
+    let at: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let store = RunStore::open(&home.path().join("state")).with_clock(Arc::new(move || at));
+    (home, store)
+}
+
+fn started(run: &RunId) -> Event {
+    Event::RunStarted {
+        run: run.clone(),
+        version: "0.1.0".into(),
+        command: "exec".into(),
+        task: "python train.py".into(),
+        policy: "offline-train".into(),
+        policy_digest: chain::genesis(),
+        workspace: "/home/me/project".into(),
+        model: None,
+    }
+}
+
+fn ended() -> Event {
+    Event::RunEnded {
+        stop: StopReason::Finished,
+        exit_code: 3,
+        text: "x".repeat(200_000),
+    }
+}
+
+#[test]
+fn a_run_is_running_until_it_ends() {
+    let (_home, store) = store();
+    let id = new_run_id();
+    let record = store.create(&id).unwrap();
+    record.append(&started(&id)).unwrap();
+    let found = store.find(id.as_str()).unwrap();
+    assert!(found.is_running().unwrap());
+    let pid = Some(std::process::id());
+    assert_eq!(found.summary().state, RunState::Running { pid });
+    record.append(&ended()).unwrap();
+    drop(record);
+    let summary = found.summary();
+    assert_eq!(
+        summary.state,
+        RunState::Finished {
+            stop: StopReason::Finished,
+            exit_code: 3
+        }
+    );
+    assert_eq!(summary.task, "python train.py");
+    assert_eq!(summary.started, "2026-01-02T03:04:05.678Z");
+    assert!(!found.is_running().unwrap());
+}
+
+#[test]
+fn a_run_without_an_end_and_without_a_process_crashed() {
+    let (_home, store) = store();
+    let id = new_run_id();
+    let record = store.create(&id).unwrap();
+    record.append(&started(&id)).unwrap();
+    let head = record.head();
+    drop(record);
+    let found = store.find(id.as_str()).unwrap();
+    assert_eq!(found.summary().state, RunState::Crashed);
+    let mut file = File::options()
+        .append(true)
+        .open(found.events_path())
+        .unwrap();
+    file.write_all(b"{\"v\":1,\"seq\":2,").unwrap();
+    assert_eq!(found.summary().state, RunState::Crashed);
+    assert_eq!(found.verify().unwrap(), Verified::Torn { records: 1, head });
+    assert_eq!(found.events().unwrap().count(), 1);
+}
+
+#[test]
+fn a_finished_record_verifies_and_a_cut_one_does_not() {
+    let (_home, store) = store();
+    let id = new_run_id();
+    let record = store.create(&id).unwrap();
+    record.append(&started(&id)).unwrap();
+    record
+        .append(&Event::TextDelta { text: "…".into() })
+        .unwrap();
+    record.append(&ended()).unwrap();
+    let head = record.head();
+    drop(record);
+    let found = store.newest().unwrap();
+    assert_eq!(
+        found.verify().unwrap(),
+        Verified::Intact { records: 2, head }
+    );
+    let bytes = fs::read(found.events_path()).unwrap();
+    let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    fs::write(found.events_path(), &bytes[..=first]).unwrap();
+    let why = chain::Fault::Missing { told: 2 };
+    assert_eq!(found.verify().unwrap(), Verified::Broken { line: 2, why });
+    fs::write(found.events_path(), &bytes).unwrap();
+    fs::write(found.dir().join("head"), "nonsense").unwrap();
+    assert!(matches!(found.verify().unwrap(), Verified::Broken { .. }));
+}
+
+#[test]
+fn a_record_is_made_once() {
+    let (_home, store) = store();
+    let id = new_run_id();
+    let _record = store.create(&id).unwrap();
+    assert!(matches!(store.create(&id), Err(RecordError::Exists { .. })));
+}
+
+#[test]
+fn runs_are_found_by_a_unique_beginning() {
+    let (_home, store) = store();
+    for id in ["aa00", "aa11", "bb22"] {
+        let id = RunId::new(format!("{id}{}", "0".repeat(28)));
+        store.create(&id).unwrap();
+    }
+    assert!(store.find("b").unwrap().id().as_str().starts_with("bb22"));
+    assert!(store.find("AA1").unwrap().id().as_str().starts_with("aa11"));
+    assert!(matches!(
+        store.find("aa"),
+        Err(RecordError::Ambiguous { matches, .. }) if matches.len() == 2
+    ));
+    for nobody in ["", "c", "../x"] {
+        assert!(matches!(
+            store.find(nobody),
+            Err(RecordError::NoSuchRun { .. })
+        ));
+    }
+    let order: Vec<_> = store
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|run| run.run)
+        .collect();
+    assert!(order.is_sorted_by(|a, b| a > b));
+}
+
+#[test]
+fn no_state_folder_is_no_runs() {
+    let (_home, store) = store();
+    assert!(store.list().unwrap().is_empty());
+    assert!(matches!(store.newest(), Err(RecordError::NoRuns)));
+}
+
+#[test]
+fn nothing_is_appended_after_a_failed_write() {
+    let (_home, store) = store();
+    let id = new_run_id();
+    let record = store.create(&id).unwrap();
+    record.append(&started(&id)).unwrap();
+    let huge = Event::Notice {
+        text: "x".repeat(chain::MAX_LINE),
+    };
+    assert!(matches!(
+        record.append(&huge),
+        Err(RecordError::TooLarge { .. })
+    ));
+    assert!(matches!(
+        record.append(&ended()),
+        Err(RecordError::Closed { .. })
+    ));
+    assert!(matches!(
+        store.newest().unwrap().verify().unwrap(),
+        Verified::Intact { records: 1, .. }
+    ));
+}
+
+#[test]
+fn a_state_folder_that_others_write_in_is_refused_with_the_command() {
+    let (_home, store) = store();
+    fs::create_dir(store.home()).unwrap();
+    fs::set_permissions(store.home(), fs::Permissions::from_mode(0o777)).unwrap();
+    let error = store.create(&new_run_id()).unwrap_err();
+    assert!(error.remedy().unwrap().starts_with("chmod 700 /"));
+}
