@@ -14,6 +14,7 @@
 pub mod backend;
 pub mod docker;
 pub mod owner;
+pub mod plan;
 
 #[path = "../init/wire.rs"]
 pub mod wire;
