@@ -23,6 +23,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod context;
 pub mod llm;
 pub mod policy;
 pub mod protocol;

@@ -1,0 +1,8 @@
+//! What a model reads and remembers: pure decisions over text and messages.
+//!
+//! No clock, disk, network or environment here. Text from a sandbox, a repository or a model is
+//! hostile: it passes [`sanitise`] before any terminal, model, event or page sees it.
+
+mod line;
+pub mod sanitise;
+pub mod truncate;
