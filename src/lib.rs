@@ -21,6 +21,12 @@
 //! `src/init` is a program of its own: PID 1 of every sandbox, compiled static by `build.rs` and
 //! embedded. The library never prints, never reads the environment, never exits.
 
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!("Fumehood runs on Linux, on x86_64 and aarch64");
+
 pub mod cli;
 pub mod config;
 pub mod context;

@@ -64,7 +64,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> postcard::Result<T> {
 }
 
 /// The first frame on every stream: what the stream is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StreamHead {
     Control,
     Stdin(u32),
@@ -160,6 +160,8 @@ pub enum StartError {
     TooLarge,
     /// No process could be made: the `errno` (`EAGAIN` is the process limit).
     Resources { errno: i32 },
+    /// A limit, the filter or the Landlock rules could not be put on it: which, and why.
+    Unconfined { detail: String },
     /// The request made no sense (a step number used twice, an empty argv).
     Invalid { reason: String },
 }

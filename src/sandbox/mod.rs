@@ -13,6 +13,7 @@
 
 pub mod backend;
 pub mod docker;
+pub mod init_binary;
 pub mod owner;
 pub mod plan;
 

@@ -1,0 +1,103 @@
+//! The filter around each step: what is aimed at init, or at the step's own keeper, is refused.
+//!
+//! Both run under the step's uid, so the kernel would allow it. The numbers are known only here:
+//! PID 1, and the keeper's. The backend's filter is in place already; of two the stricter answer wins.
+
+use libc::c_long;
+use nix::unistd::Pid;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Whether a step may choose its processors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cores {
+    Free,
+    Fixed,
+}
+
+/// `kill(-1)`: everybody, keepers of other steps too.
+const EVERYBODY: u32 = u32::MAX;
+
+/// `which` of `setpriority` and `ioprio_set`: all processes of a user.
+const PRIO_USER: u32 = 2;
+const IOPRIO_WHO_USER: u32 = 3;
+
+/// `libc` has no name for it.
+const F_SETSIG: u32 = 10;
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type Result<T> = std::result::Result<T, seccompiler::BackendError>;
+
+/// Puts it on this process, whose keeper is `keeper`.
+pub fn install(keeper: Pid, cores: Cores) -> io::Result<()> {
+    let program = program(keeper.as_raw() as u32, cores).map_err(io::Error::other)?;
+    seccompiler::apply_filter(&program).map_err(io::Error::other)
+}
+
+fn program(keeper: u32, cores: Cores) -> Result<BpfProgram> {
+    let mut rules = Rules::new();
+    for (call, argument) in [
+        (libc::SYS_kill, 0),
+        (libc::SYS_tkill, 0),
+        (libc::SYS_tgkill, 0),
+        (libc::SYS_tgkill, 1),
+        (libc::SYS_rt_sigqueueinfo, 0),
+        (libc::SYS_rt_tgsigqueueinfo, 0),
+        (libc::SYS_rt_tgsigqueueinfo, 1),
+        (libc::SYS_pidfd_open, 0),
+        (libc::SYS_sched_setaffinity, 0),
+        (libc::SYS_sched_setscheduler, 0),
+        (libc::SYS_sched_setparam, 0),
+        (libc::SYS_sched_setattr, 0),
+        (libc::SYS_setpriority, 1),
+        (libc::SYS_ioprio_set, 1),
+    ] {
+        for pid in [1, keeper] {
+            deny(&mut rules, call, &[is(argument, pid)?])?;
+        }
+    }
+    deny(&mut rules, libc::SYS_kill, &[is(0, EVERYBODY)?])?;
+    deny(&mut rules, libc::SYS_setpriority, &[is(0, PRIO_USER)?])?;
+    deny(&mut rules, libc::SYS_ioprio_set, &[is(0, IOPRIO_WHO_USER)?])?;
+    deny(&mut rules, libc::SYS_prlimit64, &[is_not(0, 0)?])?;
+    // A folder of /proc is a pidfd too, so there is no telling whose.
+    rules.insert(libc::SYS_pidfd_send_signal, Vec::new());
+    // A signal of choice to the owner of a descriptor, who may be anybody of this uid.
+    for signal in [libc::SIGKILL, libc::SIGSTOP] {
+        let when = [is(1, F_SETSIG)?, is(2, signal as u32)?];
+        deny(&mut rules, libc::SYS_fcntl, &when)?;
+    }
+    if cores == Cores::Fixed {
+        rules.insert(libc::SYS_sched_setaffinity, Vec::new());
+    }
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        std::env::consts::ARCH.try_into()?,
+    )?
+    .try_into()
+}
+
+fn deny(rules: &mut Rules, call: c_long, when: &[SeccompCondition]) -> Result<()> {
+    rules
+        .entry(call)
+        .or_default()
+        .push(SeccompRule::new(when.to_vec())?);
+    Ok(())
+}
+
+/// All of these arguments are 32 bits to the kernel, whatever the rest of the register says.
+fn is(argument: u8, value: u32) -> Result<SeccompCondition> {
+    let width = SeccompCmpArgLen::Dword;
+    SeccompCondition::new(argument, width, SeccompCmpOp::Eq, value.into())
+}
+
+fn is_not(argument: u8, value: u32) -> Result<SeccompCondition> {
+    let width = SeccompCmpArgLen::Dword;
+    SeccompCondition::new(argument, width, SeccompCmpOp::Ne, value.into())
+}

@@ -1,0 +1,47 @@
+//! Init: the first process of every sandbox.
+//!
+//! ```text
+//!   init serve    an engine made the world; this is PID 1 of it          -> serve
+//!   init enter    makes the world from namespaces, becomes PID 1 of it   -> enter -> serve
+//!
+//!   PID 1 ── serve      the connection, the control stream, the output of steps; single-threaded
+//!     └─ keeper         one for each step: starts it, ends it with all its descendants
+//!         └─ program    the step's first process, in a session of its own
+//! ```
+//!
+//! It is compiled static by `build.rs` and embedded in the library; it uses nothing of the sandbox it
+//! runs in but `/proc` and `/dev/null`.
+
+mod child;
+mod confine;
+mod control;
+mod enter;
+mod fence;
+mod keeper;
+mod limits;
+mod link;
+mod oom;
+mod process;
+mod program;
+mod pump;
+mod serve;
+mod step;
+mod streams;
+mod wire;
+
+use std::process::ExitCode;
+
+/// `EX_USAGE`.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    match (arguments.next(), arguments.next()) {
+        (Some(verb), None) if verb == "serve" => serve::run(serve::Options::default()),
+        (Some(verb), None) if verb == "enter" => enter::run(),
+        _ => {
+            eprintln!("usage: init serve | init enter");
+            ExitCode::from(USAGE)
+        }
+    }
+}

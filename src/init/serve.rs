@@ -1,0 +1,348 @@
+//! `init serve`: PID 1 of a sandbox, and the one end of its connection.
+//!
+//! ```text
+//!   stdin/stdout ── yamux ──┬─ control   requests in, answers out
+//!                           └─ streams   wait for their step, then are pumped
+//!   SIGCHLD ── the dead are reaped      SIGTERM ── obeyed if it comes from outside the sandbox
+//! ```
+//!
+//! One thread. It ends when the pipe closes, when the host falls silent, when it is told to, and at
+//! the first thing that makes no sense; and when PID 1 ends, the kernel ends everything else.
+
+use crate::control;
+use crate::keeper;
+use crate::limits::Saved;
+use crate::link::{self, End as PipeEnd};
+use crate::process;
+use crate::step;
+use crate::streams::{Stream, Streams};
+use crate::wire::{DEADMAN_MS, FromInit, StartStep, StreamHead};
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, pipe2};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{BufReader, BufWriter, Join};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+
+/// `EX_SOFTWARE`: nothing was served.
+const FAILED: u8 = 70;
+
+/// Below yamux, which writes a header and a body at a time.
+const BUFFER: usize = 64 * 1024;
+
+/// How long the last word may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What a silent host is given beyond the timer: after a pause of the whole sandbox its pings are
+/// still in the pipe.
+const SECOND_CHANCE: Duration = Duration::from_secs(2);
+
+/// Largest head of a stream.
+const MAX_HEAD: usize = 16;
+
+/// Put on each step's process just before it is executed.
+pub type Harden = Box<dyn Fn() -> io::Result<()>>;
+
+/// What the world adds.
+#[derive(Default)]
+pub struct Options {
+    pub harden: Option<Harden>,
+}
+
+/// Why it ended.
+pub enum End {
+    /// The pipe, or the control stream.
+    Closed,
+    /// From outside: an engine's stop.
+    Terminated,
+    Shutdown,
+    /// No ping for too long.
+    Silent,
+    /// Something made no sense.
+    Broken,
+    /// Init cannot go on; the host is told why.
+    Fatal(String),
+}
+
+/// What all of init's tasks share.
+pub struct Sandbox {
+    pub harden: Option<Harden>,
+    pub saved: Saved,
+    pub streams: Streams,
+    said: mpsc::UnboundedSender<FromInit>,
+    ends: mpsc::UnboundedSender<End>,
+    steps: RefCell<BTreeMap<u32, Handle>>,
+    /// Numbers that were used.
+    used: RefCell<BTreeSet<u32>>,
+    fed: Cell<Instant>,
+}
+
+/// What a running step is reached by.
+struct Handle {
+    commands: OwnedFd,
+    keeper: Option<Pid>,
+}
+
+/// Serves the connection on standard input and output until it ends.
+pub fn run(options: Options) -> ExitCode {
+    match prepare().and_then(|prepared| begin(prepared, options)) {
+        // The exit of PID 1 kills everything, and waits for it.
+        Ok(End::Closed | End::Terminated | End::Shutdown) => ExitCode::SUCCESS,
+        Ok(End::Silent | End::Broken | End::Fatal(_)) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("init: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+struct Prepared {
+    input: OwnedFd,
+    output: OwnedFd,
+    signals: SignalFd,
+    saved: Saved,
+}
+
+fn prepare() -> io::Result<Prepared> {
+    nix::sys::prctl::set_dumpable(false)?;
+    if Pid::this() != Pid::from_raw(1) {
+        return Err(io::Error::other("it serves only as PID 1 of a sandbox"));
+    }
+    nix::sys::prctl::set_no_new_privs()?;
+    let mut wanted = SigSet::empty();
+    wanted.add(Signal::SIGCHLD);
+    wanted.add(Signal::SIGTERM);
+    wanted.thread_block()?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&wanted, flags)?;
+    let saved = Saved::now()?;
+    let (input, output) = link::take()?;
+    Ok(Prepared {
+        input,
+        output,
+        signals,
+        saved,
+    })
+}
+
+fn begin(prepared: Prepared, options: Options) -> io::Result<End> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let end = LocalSet::new().block_on(&runtime, serve(prepared, options));
+    // What still runs on the runtime may write forever.
+    runtime.shutdown_background();
+    end
+}
+
+async fn serve(prepared: Prepared, options: Options) -> io::Result<End> {
+    let (said, to_say) = mpsc::unbounded_channel();
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let sandbox = Rc::new(Sandbox {
+        harden: options.harden,
+        saved: prepared.saved,
+        streams: Streams::default(),
+        said,
+        ends,
+        steps: RefCell::default(),
+        used: RefCell::default(),
+        fed: Cell::new(Instant::now()),
+    });
+    let pipe = tokio::io::join(
+        BufReader::with_capacity(BUFFER, PipeEnd::new(prepared.input)?),
+        BufWriter::with_capacity(BUFFER, PipeEnd::new(prepared.output)?),
+    );
+    let signals = link::poll(prepared.signals)?;
+    let (finish, finished) = oneshot::channel();
+    let connection = drive(Rc::clone(&sandbox), pipe, to_say, finished);
+    let connection = spawn_local(connection);
+    let end = tokio::select! {
+        Some(end) = ended.recv() => end,
+        end = heed(&signals) => end,
+        () = sandbox.fall_silent() => End::Silent,
+    };
+    if let End::Fatal(reason) = &end {
+        sandbox.say(FromInit::Fatal {
+            reason: reason.clone(),
+        });
+        let _ = finish.send(());
+        let _ = timeout(LAST_WORD, connection).await;
+    }
+    Ok(end)
+}
+
+type Pipe = Compat<Join<BufReader<PipeEnd>, BufWriter<PipeEnd>>>;
+
+/// Moves the connection, and takes in its streams.
+async fn drive(
+    sandbox: Rc<Sandbox>,
+    pipe: Join<BufReader<PipeEnd>, BufWriter<PipeEnd>>,
+    to_say: mpsc::UnboundedReceiver<FromInit>,
+    mut finished: oneshot::Receiver<()>,
+) {
+    let config = yamux::Config::default();
+    let mut connection: yamux::Connection<Pipe> =
+        yamux::Connection::new(pipe.compat(), config, yamux::Mode::Server);
+    let to_say = Rc::new(Cell::new(Some(to_say)));
+    loop {
+        let next = tokio::select! {
+            next = poll_fn(|cx| connection.poll_next_inbound(cx)) => next,
+            _ = &mut finished => break,
+        };
+        match next {
+            Some(Ok(stream)) => {
+                let stream = stream.compat();
+                spawn_local(receive(Rc::clone(&sandbox), stream, Rc::clone(&to_say)));
+            }
+            Some(Err(yamux::ConnectionError::Closed)) | None => return sandbox.end(End::Closed),
+            Some(Err(_)) => return sandbox.end(End::Broken),
+        }
+    }
+    let _ = poll_fn(|cx| connection.poll_close(cx)).await;
+}
+
+/// Finds out what a stream is.
+async fn receive(
+    sandbox: Rc<Sandbox>,
+    mut stream: Stream,
+    to_say: Rc<Cell<Option<mpsc::UnboundedReceiver<FromInit>>>>,
+) {
+    match link::read_frame(&mut stream, MAX_HEAD).await {
+        Ok(Some(StreamHead::Control)) => {
+            let Some(to_say) = to_say.take() else {
+                return sandbox.end(End::Broken);
+            };
+            let (from, to) = tokio::io::split(stream);
+            spawn_local(control::speak(to_say, to));
+            let end = control::listen(Rc::clone(&sandbox), from).await;
+            sandbox.end(end);
+        }
+        Ok(Some(head)) => sandbox.streams.put(head, stream),
+        // A host that changed its mind before it said anything.
+        Ok(None) => {}
+        Err(_) => sandbox.end(End::Broken),
+    }
+}
+
+/// Reaps, and waits for a TERM from outside: from inside, the sender has a number.
+async fn heed(signals: &AsyncFd<SignalFd>) -> End {
+    loop {
+        let Ok(mut ready) = signals.readable().await else {
+            return End::Fatal("signals cannot be read".into());
+        };
+        while let Ok(Some(signal)) = signals.get_ref().read_signal() {
+            if signal.ssi_signo == Signal::SIGTERM as u32 && signal.ssi_pid == 0 {
+                return End::Terminated;
+            }
+        }
+        while let Ok(Some(_)) = process::reap() {}
+        ready.clear_ready();
+    }
+}
+
+impl Sandbox {
+    /// Puts it after what was said before.
+    pub fn say(&self, message: FromInit) {
+        // Nobody listens any more only when everything ends.
+        let _ = self.said.send(message);
+    }
+
+    pub fn end(&self, end: End) {
+        let _ = self.ends.send(end);
+    }
+
+    /// The host is told, and everything ends.
+    pub fn fail(&self, reason: String) {
+        self.end(End::Fatal(reason));
+    }
+
+    /// The host is there.
+    pub fn feed(&self) {
+        self.fed.set(Instant::now());
+    }
+
+    async fn fall_silent(&self) {
+        let limit = Duration::from_millis(DEADMAN_MS);
+        loop {
+            sleep_until(self.fed.get() + limit).await;
+            if self.fed.get().elapsed() >= limit {
+                sleep(SECOND_CHANCE).await;
+                if self.fed.get().elapsed() >= limit {
+                    return;
+                }
+            }
+        }
+    }
+
+    pub fn start(self: &Rc<Self>, start: StartStep) {
+        let step = start.step;
+        let refuse = |error| self.say(FromInit::StartFailed { step, error });
+        if !self.used.borrow_mut().insert(step) {
+            return refuse(step::invalid("its number was used before"));
+        }
+        match pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) {
+            Ok((commands_of_keeper, commands)) => {
+                let handle = Handle {
+                    commands,
+                    keeper: None,
+                };
+                self.steps.borrow_mut().insert(step, handle);
+                spawn_local(step::run(Rc::clone(self), start, commands_of_keeper));
+            }
+            Err(errno) => refuse(crate::wire::StartError::Resources {
+                errno: errno as i32,
+            }),
+        }
+    }
+
+    /// Where its keeper is.
+    pub fn kept_by(&self, step: u32, keeper: Pid) {
+        if let Some(handle) = self.steps.borrow_mut().get_mut(&step) {
+            handle.keeper = Some(keeper);
+        }
+    }
+
+    /// It has ended.
+    pub fn forget(&self, step: u32) {
+        self.steps.borrow_mut().remove(&step);
+    }
+
+    pub fn signal(&self, step: u32, signal: i32) {
+        if let Ok(signal @ 1..=64) = u8::try_from(signal) {
+            // A pipe full of signals loses one more.
+            let _ = self.command(step, signal);
+        }
+    }
+
+    pub fn kill(&self, step: u32) {
+        if self.command(step, keeper::KILL).is_err() {
+            self.fail(format!("step {step}: its keeper takes no commands"));
+        }
+    }
+
+    /// To the keeper, which waits for nothing else. A step that has ended gets none.
+    fn command(&self, step: u32, command: u8) -> nix::Result<()> {
+        let steps = self.steps.borrow();
+        let Some(handle) = steps.get(&step) else {
+            return Ok(());
+        };
+        if let Some(keeper) = handle.keeper {
+            // In case somebody managed to stop it.
+            let _ = process::send(keeper.as_raw(), libc::SIGCONT);
+        }
+        nix::unistd::write(&handle.commands, &[command]).map(drop)
+    }
+}

@@ -1,0 +1,119 @@
+//! Init itself: embedded, and laid down where an engine or the kernel can execute it.
+//!
+//! Its file name is a digest of its bytes, so that two versions of Fumehood never meet in one file,
+//! and a file that is there already serves. What is there is never believed: its bytes are compared.
+
+use sha2::{Digest, Sha256};
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The whole program, as `build.rs` left it.
+static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fumehood-init"));
+
+/// Everybody may read and execute it, nobody may write.
+const MODE: u32 = 0o555;
+
+/// Where [`install`] puts init in `dir`.
+pub fn path_in(dir: &Path) -> PathBuf {
+    let digest: String = Sha256::digest(INIT)
+        .iter()
+        .take(12)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    dir.join(format!("init-{digest}"))
+}
+
+/// Makes sure that init lies in `dir`, which exists and which whoever runs sandboxes can traverse.
+///
+/// # Errors
+/// When it cannot be written there.
+pub fn install(dir: &Path) -> io::Result<PathBuf> {
+    let path = path_in(dir);
+    if !is_there(&path)? {
+        put(dir, &path)?;
+    }
+    Ok(path)
+}
+
+/// Whether exactly this program, with exactly this mode, is a file there of this user's own.
+fn is_there(path: &Path) -> io::Result<bool> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        // A link counts as nothing there: it is replaced, and not followed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let found = file.metadata()?;
+    let right = found.is_file()
+        && found.mode() & 0o7777 == MODE
+        && found.uid() == nix::unistd::geteuid().as_raw()
+        && found.len() == INIT.len() as u64;
+    if !right {
+        return Ok(false);
+    }
+    let mut bytes = Vec::with_capacity(INIT.len());
+    file.take(INIT.len() as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes == INIT)
+}
+
+/// Complete or not at all, also when several processes do it at once.
+fn put(dir: &Path, path: &Path) -> io::Result<()> {
+    let mut file = tempfile::Builder::new()
+        .prefix(".init-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempfile_in(dir)?;
+    file.write_all(INIT)?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(MODE))?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn it_is_laid_down_once_and_executable_by_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = install(dir.path()).unwrap();
+        let inode = fs::metadata(&first).unwrap().ino();
+        assert_eq!(install(dir.path()).unwrap(), first);
+        let found = fs::metadata(&first).unwrap();
+        assert_eq!((found.ino(), found.mode() & 0o7777), (inode, MODE));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_with_other_bytes_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = install(dir.path()).unwrap();
+        let mut other = INIT.to_vec();
+        other[1000] ^= 1;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, other).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(MODE)).unwrap();
+        install(dir.path()).unwrap();
+        assert!(fs::read(&path).unwrap() == INIT);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, b"kept").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path_in(dir.path())).unwrap();
+        let path = install(dir.path()).unwrap();
+        assert!(fs::symlink_metadata(path).unwrap().is_file());
+        assert_eq!(fs::read(elsewhere).unwrap(), b"kept");
+    }
+}
