@@ -3,6 +3,10 @@
 //! No clock, disk, network or environment here. Text from a sandbox, a repository or a model is
 //! hostile: it passes [`sanitise`] before any terminal, model, event or page sees it.
 
+pub mod budget;
+pub mod doom_loop;
+pub mod history;
 mod line;
+pub mod prompt;
 pub mod sanitise;
 pub mod truncate;
