@@ -14,8 +14,10 @@
 pub mod backend;
 pub mod docker;
 pub mod init_binary;
+pub mod mount_source;
 pub mod owner;
 pub mod plan;
+pub mod python;
 
 #[path = "../init/wire.rs"]
 pub mod wire;
