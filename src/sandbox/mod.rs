@@ -13,8 +13,11 @@
 
 pub mod backend;
 pub mod docker;
+pub mod finding;
 pub mod init_binary;
+mod last_words;
 pub mod mount_source;
+pub mod namespace;
 pub mod owner;
 pub mod plan;
 pub mod python;

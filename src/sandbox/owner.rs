@@ -39,6 +39,11 @@ impl Owner {
         Ok(Self { pid, start })
     }
 
+    /// The process that has this number now; `None` where none has.
+    pub fn of(pid: u32) -> io::Result<Option<Self>> {
+        Ok(start_of(pid)?.map(|start| Self { pid, start }))
+    }
+
     /// Whether that process still lives, as far as `/proc` of this pid namespace shows.
     pub fn life(&self) -> Life {
         match start_of(self.pid) {

@@ -3,6 +3,22 @@ use crate::policy::model::*;
 use crate::protocol::spec::Tmp;
 use proptest::prelude::*;
 
+fn some_limits() -> Limits {
+    Limits {
+        wall_ms: Some(1_800_000),
+        cpus: Some(2.0),
+        memory: Some(4 << 30),
+        swap: Some(0),
+        pids: Some(256),
+        open_files: Some(4096),
+        file_size: Some(5 << 30),
+        log_bytes: Some(32 << 20),
+        log_line: Some(64 << 10),
+        workspace_size: None,
+        workspace_inodes: None,
+    }
+}
+
 fn policy() -> Policy {
     Policy {
         name: "offline-train".into(),
@@ -27,19 +43,7 @@ fn policy() -> Policy {
         },
         shm: 64 << 20,
         mounts: Vec::new(),
-        limits: Limits {
-            wall_ms: Some(1_800_000),
-            cpus: Some(2.0),
-            memory: Some(4 << 30),
-            swap: Some(0),
-            pids: Some(256),
-            open_files: Some(4096),
-            file_size: Some(5 << 30),
-            log_bytes: Some(32 << 20),
-            log_line: Some(64 << 10),
-            workspace_size: None,
-            workspace_inodes: None,
-        },
+        limits: some_limits(),
         process: ProcessPolicy {
             user: None,
             stop_grace_ms: 5000,

@@ -5,6 +5,7 @@
 
 use super::engine::{self, Engine};
 use crate::sandbox::backend::SandboxError;
+use crate::sandbox::last_words::LastWords;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::query_parameters::AttachContainerOptionsBuilder;
@@ -12,12 +13,8 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// Bytes of last words that are kept: the first ones say what went wrong.
-const MAX_WORDS: usize = 8 * 1024;
 
 type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
 
@@ -27,10 +24,6 @@ pub(super) struct Attached {
     pub(super) to_init: Pin<Box<dyn AsyncWrite + Send>>,
     pub(super) words: LastWords,
 }
-
-/// What init said on its standard error.
-#[derive(Clone, Default)]
-pub(super) struct LastWords(Arc<Mutex<Vec<u8>>>);
 
 /// Init's standard output.
 pub(super) struct FromInit {
@@ -64,19 +57,6 @@ pub(super) async fn attach(engine: &Engine, name: &str) -> Result<Attached, Sand
     })
 }
 
-impl LastWords {
-    pub(super) fn text(&self) -> String {
-        let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&words).trim().to_owned()
-    }
-
-    fn add(&self, bytes: &[u8]) {
-        let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MAX_WORDS.saturating_sub(words.len()).min(bytes.len());
-        words.extend_from_slice(&bytes[..room]);
-    }
-}
-
 impl AsyncRead for FromInit {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -107,6 +87,7 @@ impl AsyncRead for FromInit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::last_words::MAX_WORDS;
     use tokio::io::AsyncReadExt;
 
     fn from(frames: Vec<LogOutput>) -> FromInit {

@@ -5,10 +5,10 @@
 //!                     └ not gone in time ─▶ removed by force ─▶ still there: an error
 //! ```
 
-use super::attach::LastWords;
 use super::engine::{self, Engine};
 use crate::protocol::spec::SandboxSpec;
 use crate::sandbox::backend::{Lease, SandboxError};
+use crate::sandbox::last_words::LastWords;
 use crate::sandbox::wire::StepLimits;
 use async_trait::async_trait;
 use bollard::errors::Error;

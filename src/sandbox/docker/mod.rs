@@ -21,7 +21,7 @@ mod sweep;
 
 pub use engine::{Cgroups, EngineFacts, UserMapping};
 pub use image::Image;
-pub use report::{DockerReport, Finding};
+pub use report::DockerReport;
 
 use super::backend::{Backend, SandboxError, Started};
 use super::owner::{self, Owner};

@@ -4,6 +4,7 @@
 //! fix into an older version, so a finding is a warning with the place to look, not a refusal.
 
 use super::engine::{Cgroups, Engine, EngineFacts, UserMapping, has_option};
+use crate::sandbox::finding::Finding;
 use bollard::models::{SystemInfo, SystemVersion};
 use serde::Serialize;
 
@@ -31,22 +32,6 @@ pub struct DockerReport {
     /// CDI device names the engine has found.
     pub cdi_devices: Vec<String>,
     pub warnings: Vec<Finding>,
-}
-
-/// Something a person should know, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub what: String,
-    pub remedy: String,
-}
-
-impl Finding {
-    fn new(what: impl Into<String>, remedy: &str) -> Self {
-        Self {
-            what: what.into(),
-            remedy: remedy.to_owned(),
-        }
-    }
 }
 
 pub(super) fn report(engine: &Engine) -> DockerReport {

@@ -135,11 +135,24 @@ mod tests {
     #[test]
     fn each_way_to_forbid_namespaces_has_its_own_remedy() {
         let clone = |facts: &HostFacts| remedy_for(Stage::Namespaces, Errno::EPERM, facts);
-        let debian = HostFacts { userns_allowed: Some(false), ..plain() };
+        let debian = HostFacts {
+            userns_allowed: Some(false),
+            ..plain()
+        };
         assert!(clone(&debian).contains("unprivileged_userns_clone=1"));
-        let zero = HostFacts { max_user_namespaces: Some(0), ..plain() };
-        assert!(remedy_for(Stage::Namespaces, Errno::ENOSPC, &zero).contains("max_user_namespaces=10000"));
-        let rented = HostFacts { container: Some("docker"), is_root: true, ..plain() };
+        let zero = HostFacts {
+            max_user_namespaces: Some(0),
+            ..plain()
+        };
+        assert!(
+            remedy_for(Stage::Namespaces, Errno::ENOSPC, &zero)
+                .contains("max_user_namespaces=10000")
+        );
+        let rented = HostFacts {
+            container: Some("docker"),
+            is_root: true,
+            ..plain()
+        };
         assert!(clone(&rented).contains("--security-opt"));
         assert!(remedy_for(Stage::Proc, Errno::EPERM, &rented).contains("systempaths=unconfined"));
         assert!(clone(&plain()).contains("fumehood doctor"));
@@ -147,18 +160,30 @@ mod tests {
 
     #[test]
     fn ubuntu_s_restriction_shows_as_a_refused_mount_and_brings_the_profile() {
-        let ubuntu = HostFacts { apparmor_restricts: true, ..plain() };
+        let ubuntu = HostFacts {
+            apparmor_restricts: true,
+            ..plain()
+        };
         for stage in [Stage::Namespaces, Stage::Maps, Stage::Root] {
             let remedy = remedy_for(stage, Errno::EACCES, &ubuntu);
-            assert!(remedy.contains("profile fumehood-init"), "{stage:?}: {remedy}");
+            assert!(
+                remedy.contains("profile fumehood-init"),
+                "{stage:?}: {remedy}"
+            );
         }
     }
 
     #[test]
     fn an_old_kernel_is_named_with_what_is_needed() {
-        let old = HostFacts { kernel: "5.10.0-28-amd64".into(), ..plain() };
+        let old = HostFacts {
+            kernel: "5.10.0-28-amd64".into(),
+            ..plain()
+        };
         let remedy = remedy_for(Stage::Sources, Errno::ENOSYS, &old);
-        assert!(remedy.contains("5.12") && remedy.contains("5.10.0-28"), "{remedy}");
+        assert!(
+            remedy.contains("5.12") && remedy.contains("5.10.0-28"),
+            "{remedy}"
+        );
     }
 
     #[test]

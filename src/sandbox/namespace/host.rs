@@ -25,7 +25,10 @@ impl HostFacts {
         let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
         Self {
             is_root,
-            kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
             container: container(),
             userns_allowed: number("/proc/sys/kernel/unprivileged_userns_clone").map(|n| n != 0),
             max_user_namespaces: number("/proc/sys/user/max_user_namespaces"),
@@ -114,9 +117,15 @@ mod tests {
 
     #[test]
     fn containers_are_known_by_their_groups_or_their_word() {
-        assert_eq!(named_container("0::/kubepods/besteffort/x", b""), Some("kubernetes"));
+        assert_eq!(
+            named_container("0::/kubepods/besteffort/x", b""),
+            Some("kubernetes")
+        );
         assert_eq!(named_container("4:memory:/docker/abc", b""), Some("docker"));
-        assert_eq!(named_container("0::/", b"A=1\0container=lxc\0"), Some("a container"));
+        assert_eq!(
+            named_container("0::/", b"A=1\0container=lxc\0"),
+            Some("a container")
+        );
         assert_eq!(named_container("0::/init.scope", b"HOME=/\0"), None);
     }
 
@@ -128,7 +137,10 @@ mod tests {
             ("5.10+", Some((5, 10))),
             ("", None),
         ] {
-            let facts = HostFacts { kernel: text.into(), ..plain() };
+            let facts = HostFacts {
+                kernel: text.into(),
+                ..plain()
+            };
             assert_eq!(facts.kernel_version(), version, "{text}");
         }
     }

@@ -115,7 +115,9 @@ impl NamespaceBackend {
     async fn probed(&self) -> Result<&Probed, SandboxError> {
         self.probed
             .get_or_try_init(|| async {
-                self.probe().await.map_err(|failure| self.explained(failure))
+                self.probe()
+                    .await
+                    .map_err(|failure| self.explained(failure))
             })
             .await
     }
@@ -144,8 +146,8 @@ impl NamespaceBackend {
     }
 
     async fn try_world(&self, cgroups: &Cgroups) -> Result<u32, Failure> {
-        let groups = MadeGroups::make(&cgroups.bases, &self.probe_folder(), None)
-            .map_err(Failure::Other)?;
+        let groups =
+            MadeGroups::make(&cgroups.bases, &self.probe_folder(), None).map_err(Failure::Other)?;
         let ids = match self.is_root() {
             true => (UNPRIVILEGED, UNPRIVILEGED),
             false => self.caller,

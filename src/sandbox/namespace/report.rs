@@ -99,8 +99,12 @@ fn memory_finding(facts: &HostFacts, probed: &Probed) -> Option<Finding> {
         return None;
     }
     let what = match probed.can_be_watched {
-        true => "memory is watched, not enforced: a sandbox is killed up to a tenth of a second after it is over its limit",
-        false => "memory is neither enforced nor watched: the kernel does not tell a process's children",
+        true => {
+            "memory is watched, not enforced: a sandbox is killed up to a tenth of a second after it is over its limit"
+        }
+        false => {
+            "memory is neither enforced nor watched: the kernel does not tell a process's children"
+        }
     };
     Some(Finding::new(what, delegation(facts, probed)))
 }
@@ -135,7 +139,9 @@ fn delegation(facts: &HostFacts, probed: &Probed) -> String {
 
 fn pids_finding(facts: &HostFacts, probed: &Probed) -> Option<Finding> {
     let by_user = !probed.cgroups.holds(Controller::Pids)
-        && facts.kernel_version().is_some_and(|version| version < COUNTS_APART);
+        && facts
+            .kernel_version()
+            .is_some_and(|version| version < COUNTS_APART);
     by_user.then(|| {
         Finding::new(
             "processes are counted for the whole user, outside of the sandbox too",
@@ -147,8 +153,11 @@ fn pids_finding(facts: &HostFacts, probed: &Probed) -> Option<Finding> {
 fn landlock_finding(facts: &HostFacts, probed: &Probed) -> Option<Finding> {
     let what = match probed.landlock {
         WHOLE_LANDLOCK.. => return None,
-        0 => "Landlock is not there: the second wall around the writable places is missing".to_owned(),
-        level => format!("Landlock has level {level}: writes are confined a second time, signals are not"),
+        0 => "Landlock is not there: the second wall around the writable places is missing"
+            .to_owned(),
+        level => format!(
+            "Landlock has level {level}: writes are confined a second time, signals are not"
+        ),
     };
     let remedy = match facts.kernel_version() {
         Some(version) if version >= (6, 12) => "boot with `landlock` in `lsm=`",
@@ -193,15 +202,25 @@ mod tests {
         let report = usable(&plain(), &all);
         assert_eq!(report.findings, []);
         assert_eq!(report.controls[&Control::Memory], Strength::Enforced);
-        assert_eq!(report.cgroups, "version 2: memory, pids, cpu in /sys/fs/cgroup/app.slice");
+        assert_eq!(
+            report.cgroups,
+            "version 2: memory, pids, cpu in /sys/fs/cgroup/app.slice"
+        );
     }
 
     #[test]
     fn an_ordinary_user_is_told_what_is_watched_and_how_to_get_more() {
         let report = usable(&plain(), &probed(&[], 2));
         assert_eq!(report.controls[&Control::Memory], Strength::Watched);
-        assert!(report.findings[0].remedy.contains("systemd-run --user --scope"));
-        let partly = usable(&plain(), &probed(&[Controller::Memory, Controller::Pids], 2));
+        assert!(
+            report.findings[0]
+                .remedy
+                .contains("systemd-run --user --scope")
+        );
+        let partly = usable(
+            &plain(),
+            &probed(&[Controller::Memory, Controller::Pids], 2),
+        );
         assert_eq!(partly.findings.len(), 1);
         assert!(partly.findings[0].remedy.contains("drop-in"));
         let old = usable(&plain(), &probed(&[], 1));
@@ -210,8 +229,15 @@ mod tests {
 
     #[test]
     fn a_landlock_without_scopes_is_not_the_control() {
-        for (level, strength) in [(0, Strength::Absent), (5, Strength::Absent), (6, Strength::Enforced)] {
-            let probed = Probed { landlock: level, ..probed(&[], 2) };
+        for (level, strength) in [
+            (0, Strength::Absent),
+            (5, Strength::Absent),
+            (6, Strength::Enforced),
+        ] {
+            let probed = Probed {
+                landlock: level,
+                ..probed(&[], 2)
+            };
             assert_eq!(probed.controls()[&Control::Landlock], strength, "{level}");
         }
     }
@@ -223,12 +249,22 @@ mod tests {
             why: "making namespaces: clone: EPERM".into(),
             remedy: "do this".into(),
         };
-        let facts = HostFacts { apparmor_restricts: true, ..plain() };
+        let facts = HostFacts {
+            apparmor_restricts: true,
+            ..plain()
+        };
         let report = unusable(&facts, &error);
         assert!(!report.usable && report.controls.is_empty());
         assert_eq!(report.findings[0].remedy, "do this");
         assert!(report.apparmor_profile.unwrap().contains("userns,"));
-        let rented = HostFacts { container: Some("docker"), ..plain() };
-        assert!(unusable(&rented, &error).findings[1].what.contains("inside docker"));
+        let rented = HostFacts {
+            container: Some("docker"),
+            ..plain()
+        };
+        assert!(
+            unusable(&rented, &error).findings[1]
+                .what
+                .contains("inside docker")
+        );
     }
 }

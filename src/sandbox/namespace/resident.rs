@@ -53,7 +53,8 @@ fn children(pid: u32) -> Vec<u32> {
         .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
         .flat_map(|list| {
             let pids = list.split_ascii_whitespace();
-            pids.filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+            pids.filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
         })
         .collect()
 }
@@ -96,7 +97,10 @@ mod tests {
     fn this_process_and_its_children_are_counted() {
         assert!(can_be_watched());
         let me = std::process::id();
-        let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("/bin/cat")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         let found = tree(me);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -109,7 +113,10 @@ mod tests {
         let me = std::process::id();
         let (plain, shared) = (resident(me, None), resident(me, Some(1)));
         // Libraries are shared with other processes of the machine.
-        assert!(shared > 0 && shared <= plain + (1 << 20), "{shared} {plain}");
+        assert!(
+            shared > 0 && shared <= plain + (1 << 20),
+            "{shared} {plain}"
+        );
     }
 
     #[test]

@@ -79,7 +79,13 @@ mod tests {
 
     #[test]
     fn accounts_and_keys_are_not() {
-        for path in ["/etc/passwd", "/etc/shadow", "/etc/ssh", "/etc/ssl/private", "/etc"] {
+        for path in [
+            "/etc/passwd",
+            "/etc/shadow",
+            "/etc/ssh",
+            "/etc/ssl/private",
+            "/etc",
+        ] {
             let bound = WorldSystem::Bind { path: path.into() };
             assert!(!of_host().contains(&bound), "{path}");
         }

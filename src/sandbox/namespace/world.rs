@@ -3,9 +3,7 @@
 use super::cgroup::{Enforced, MadeGroups};
 use crate::protocol::spec::{Access, BackendKind, Mount, RootFs, SandboxSpec};
 use crate::sandbox::backend::SandboxError;
-use crate::sandbox::wire::{
-    Purpose, StepLimits, World, WorldMemory, WorldMount, WorldSystem,
-};
+use crate::sandbox::wire::{Purpose, StepLimits, World, WorldMemory, WorldMount, WorldSystem};
 use std::path::Path;
 
 /// Steps go before init when memory runs out, so that init can say so.
@@ -181,7 +179,10 @@ mod tests {
     fn every_value_of_the_specification_reaches_init() {
         let world = world(&spec(), &[], &MadeGroups::none()).unwrap();
         assert_eq!((world.host_uid, world.host_gid), (1000, 1001));
-        assert_eq!((world.tmp_size, world.tmp_inodes, world.tmp_exec), (7, 8, true));
+        assert_eq!(
+            (world.tmp_size, world.tmp_inodes, world.tmp_exec),
+            (7, 8, true)
+        );
         assert_eq!(world.shm_size, 9);
         assert_eq!(
             world.mounts,

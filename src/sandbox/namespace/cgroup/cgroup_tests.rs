@@ -33,7 +33,12 @@ fn version_2_is_told_in_its_own_words() {
     let limits = limits(Some(100), Some(0), Some(1.5));
     assert_eq!(
         written(CgroupJoin::Clone, &limits),
-        ["memory.max=100", "memory.swap.max=0", "pids.max=64", "cpu.max=150000 100000"]
+        [
+            "memory.max=100",
+            "memory.swap.max=0",
+            "pids.max=64",
+            "cpu.max=150000 100000"
+        ]
     );
 }
 
@@ -49,19 +54,31 @@ fn version_1_is_told_the_sum_with_swap_after_the_memory() {
 
 #[test]
 fn what_is_unlimited_is_not_written() {
-    let limits = Limits { pids: None, ..limits(None, Some(0), None) };
+    let limits = Limits {
+        pids: None,
+        ..limits(None, Some(0), None)
+    };
     assert_eq!(written(CgroupJoin::Tasks, &limits), [""; 0]);
 }
 
 #[test]
 fn a_share_too_small_for_the_kernel_is_the_smallest_it_takes() {
-    assert_eq!(cpu(0.0, CgroupJoin::Clone), [("cpu.max", "1000 100000".into())]);
-    assert_eq!(cpu(0.5, CgroupJoin::Tasks)[1], ("cpu.cfs_quota_us", "50000".into()));
+    assert_eq!(
+        cpu(0.0, CgroupJoin::Clone),
+        [("cpu.max", "1000 100000".into())]
+    );
+    assert_eq!(
+        cpu(0.5, CgroupJoin::Tasks)[1],
+        ("cpu.cfs_quota_us", "50000".into())
+    );
 }
 
 #[test]
 fn kills_are_not_limit_hits() {
-    assert_eq!(parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), Some(2));
+    assert_eq!(
+        parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+        Some(2)
+    );
     assert_eq!(parse_oom_kills("max 9\noom 3\noom_kill 1\n"), Some(1));
     assert_eq!(parse_oom_kills("max 9\n"), None);
 }
@@ -76,7 +93,10 @@ async fn what_was_made_is_removed_and_is_not_missed() {
     };
     let made = MadeGroups::make(std::slice::from_ref(&base), "one", None).unwrap();
     assert!(made.enforced().pids && !made.enforced().memory);
-    assert_eq!(made.to_join()[0].dir, dir.path().join("one").display().to_string());
+    assert_eq!(
+        made.to_join()[0].dir,
+        dir.path().join("one").display().to_string()
+    );
     fs::remove_dir(dir.path().join("one")).unwrap();
     made.remove().await.unwrap();
     drop(MadeGroups::make(&[base], "two", None).unwrap());

@@ -84,7 +84,10 @@ fn hierarchies(mounts: &str, own: &str) -> Vec<Hierarchy> {
                 _ => return None,
             };
             let names = |one: &Controller| one.name();
-            let path = own_path(own, controllers.as_ref().map(|all| all.iter().map(names).next()))?;
+            let path = own_path(
+                own,
+                controllers.as_ref().map(|all| all.iter().map(names).next()),
+            )?;
             let below = Path::new(path).strip_prefix(root).ok()?;
             Some(Hierarchy {
                 own: top.join(below),

@@ -46,10 +46,18 @@ fn tree() -> (tempfile::TempDir, Hierarchy) {
     let top = dir.path().to_owned();
     let own = top.join("user.slice/app.slice/terminal.scope");
     fs::create_dir_all(&own).unwrap();
-    for (at, handed) in [("", "cpu memory pids"), ("user.slice", "memory pids"), ("user.slice/app.slice", "memory pids")] {
+    for (at, handed) in [
+        ("", "cpu memory pids"),
+        ("user.slice", "memory pids"),
+        ("user.slice/app.slice", "memory pids"),
+    ] {
         fs::write(top.join(at).join("cgroup.subtree_control"), handed).unwrap();
     }
-    let hierarchy = Hierarchy { top, own, controllers: None };
+    let hierarchy = Hierarchy {
+        top,
+        own,
+        controllers: None,
+    };
     (dir, hierarchy)
 }
 

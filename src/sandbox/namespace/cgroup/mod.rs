@@ -102,7 +102,11 @@ impl MadeGroups {
     }
 
     pub(super) fn enforced(&self) -> Enforced {
-        let has = |wanted| self.dirs.iter().any(|(_, base)| base.controllers.contains(&wanted));
+        let has = |wanted| {
+            self.dirs
+                .iter()
+                .any(|(_, base)| base.controllers.contains(&wanted))
+        };
         Enforced {
             memory: has(Controller::Memory),
             pids: has(Controller::Pids),
@@ -181,13 +185,22 @@ fn settings(base: &Base, limits: Option<&Limits>, dir: &Path) -> Vec<(String, St
     for controller in &base.controllers {
         match (controller, base.join) {
             (Controller::Memory, CgroupJoin::Tasks) => {
-                files.extend(memory_1(limits, dir.join("memory.memsw.limit_in_bytes").exists()));
+                files.extend(memory_1(
+                    limits,
+                    dir.join("memory.memsw.limit_in_bytes").exists(),
+                ));
             }
             (Controller::Memory, CgroupJoin::Clone) => files.extend(memory_2(limits)),
             (Controller::Pids, _) => {
                 files.extend(limits.pids.map(|pids| ("pids.max", pids.to_string())));
             }
-            (Controller::Cpu, join) => files.extend(limits.cpus.map(|cpus| cpu(cpus, join)).into_iter().flatten()),
+            (Controller::Cpu, join) => files.extend(
+                limits
+                    .cpus
+                    .map(|cpus| cpu(cpus, join))
+                    .into_iter()
+                    .flatten(),
+            ),
         }
     }
     files
@@ -215,7 +228,9 @@ fn memory_1(limits: &Limits, counts_swap: bool) -> Vec<(&'static str, String)> {
 
 fn memory_2(limits: &Limits) -> Vec<(&'static str, String)> {
     let memory = limits.memory.map(|bytes| ("memory.max", bytes.to_string()));
-    let swap = limits.swap.map(|bytes| ("memory.swap.max", bytes.to_string()));
+    let swap = limits
+        .swap
+        .map(|bytes| ("memory.swap.max", bytes.to_string()));
     memory.into_iter().chain(swap).collect()
 }
 

@@ -112,10 +112,19 @@ mod tests {
     #[test]
     fn only_folders_of_dead_owners_of_this_pid_namespace_are_swept() {
         let me = Owner::this_process().unwrap();
-        let dead = Owner { start: me.start - 1, ..me };
+        let dead = Owner {
+            start: me.start - 1,
+            ..me
+        };
         let run = RunId::new("r");
         let (alive, dead) = (sandbox_name(me, &run, 1), sandbox_name(dead, &run, 1));
-        let folders = [folder(&alive, 5), folder(&dead, 5), folder(&dead, 6), dead.clone(), "postgres@5".into()];
+        let folders = [
+            folder(&alive, 5),
+            folder(&dead, 5),
+            folder(&dead, 6),
+            dead.clone(),
+            "postgres@5".into(),
+        ];
         assert_eq!(left(&folders), [folder(&dead, 5)]);
     }
 }
