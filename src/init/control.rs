@@ -8,8 +8,20 @@ use std::rc::Rc;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+/// Both directions, in one task: a yamux stream remembers one waker for "there is room to send", and
+/// reading asks for that too (window updates). Two tasks would overwrite each other's, and one of them
+/// would sleep for good.
+pub async fn converse(sandbox: Rc<Sandbox>, stream: Stream, said: UnboundedReceiver<FromInit>) {
+    let (from, to) = tokio::io::split(stream);
+    let listening = async {
+        let end = listen(&sandbox, from).await;
+        sandbox.end(end);
+    };
+    tokio::join!(listening, speak(said, to));
+}
+
 /// Listens until the host has nothing more to say, or says something that makes no sense.
-pub async fn listen(sandbox: Rc<Sandbox>, mut from: ReadHalf<Stream>) -> End {
+async fn listen(sandbox: &Rc<Sandbox>, mut from: ReadHalf<Stream>) -> End {
     let hello = link::read_frame(&mut from, MAX_TO_INIT).await;
     let Ok(Some(ToInit::Hello { version })) = hello else {
         return End::Broken;
@@ -26,7 +38,7 @@ pub async fn listen(sandbox: Rc<Sandbox>, mut from: ReadHalf<Stream>) -> End {
     loop {
         match link::read_frame(&mut from, MAX_TO_INIT).await {
             Ok(Some(message)) => {
-                if let Some(end) = obey(&sandbox, message) {
+                if let Some(end) = obey(sandbox, message) {
                     return end;
                 }
             }
@@ -52,7 +64,7 @@ fn obey(sandbox: &Rc<Sandbox>, message: ToInit) -> Option<End> {
 }
 
 /// Says what there is to say, in order. [`FromInit::Fatal`] is the last word.
-pub async fn speak(mut said: UnboundedReceiver<FromInit>, mut to: WriteHalf<Stream>) {
+async fn speak(mut said: UnboundedReceiver<FromInit>, mut to: WriteHalf<Stream>) {
     while let Some(message) = said.recv().await {
         if link::write_frame(&mut to, &message).await.is_err() {
             return;

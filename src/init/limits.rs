@@ -29,7 +29,7 @@ impl Saved {
         }
         let (_, mut files) = limits[libc::RLIMIT_NOFILE as usize];
         files.rlim_cur = files.rlim_max;
-        set(libc::RLIMIT_NOFILE as u32, files)?;
+        set(libc::RLIMIT_NOFILE, files)?;
         let allowed = sched_getaffinity(Pid::from_raw(0))?;
         let mut cpus: Vec<usize> = (0..CpuSet::count())
             .filter(|&cpu| allowed.is_set(cpu) == Ok(true))
@@ -42,7 +42,7 @@ impl Saved {
     /// Puts the limits of a step on this process.
     pub fn apply(&self, limits: &StepLimits) -> io::Result<()> {
         for &(resource, saved) in &self.limits {
-            let wanted = match resource as libc::c_uint {
+            let wanted = match resource {
                 libc::RLIMIT_CORE => Some(0),
                 libc::RLIMIT_NOFILE => limits.open_files,
                 libc::RLIMIT_FSIZE => limits.file_size,
@@ -94,14 +94,14 @@ fn get(resource: u32) -> io::Result<libc::rlimit> {
         rlim_max: 0,
     };
     // SAFETY: `value` outlives the call.
-    Errno::result(unsafe { libc::getrlimit(resource as _, &raw mut value) })?;
+    Errno::result(unsafe { libc::getrlimit(resource, &raw mut value) })?;
     Ok(value)
 }
 
 #[expect(unsafe_code, reason = "nix does not name every resource")]
 fn set(resource: u32, value: libc::rlimit) -> io::Result<()> {
     // SAFETY: `value` outlives the call.
-    Errno::result(unsafe { libc::setrlimit(resource as _, &raw const value) })?;
+    Errno::result(unsafe { libc::setrlimit(resource, &raw const value) })?;
     Ok(())
 }
 

@@ -117,6 +117,9 @@ pub async fn write_frame(
     message: &impl Serialize,
 ) -> io::Result<()> {
     let frame = wire::frame(message).map_err(io::Error::other)?;
+    if frame.len() > wire::MAX_FROM_INIT {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     to.write_all(&frame).await?;
     to.flush().await
 }

@@ -35,6 +35,11 @@ use std::process::ExitCode;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    // Whatever a careless parent left open is nobody's here.
+    if let Err(error) = process::close_all_but(&[]) {
+        eprintln!("init: {error}");
+        return ExitCode::from(USAGE);
+    }
     let mut arguments = std::env::args_os().skip(1);
     match (arguments.next(), arguments.next()) {
         (Some(verb), None) if verb == "serve" => serve::run(serve::Options::default()),

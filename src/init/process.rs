@@ -63,11 +63,25 @@ pub fn exit_now(code: i32) -> ! {
 }
 
 /// Every signal back to its default. The mask stays.
-#[expect(unsafe_code, reason = "setting a signal's disposition")]
+#[expect(
+    unsafe_code,
+    reason = "the C library hides two signals from its own call"
+)]
 pub fn default_signals() {
+    // The kernel's structure (handler, flags, restorer, mask): all zero is the default.
+    let default = [0u64; 4];
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: the default runs no handler. Those that cannot be set are left alone.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure outlives the call, which reads it, and the default runs no handler.
+        // What cannot be set is left alone.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<libc::c_void>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 
@@ -83,15 +97,12 @@ pub fn close_all_but(keep: &[&OwnedFd]) -> io::Result<()> {
     close_range(first, RawFd::MAX)
 }
 
-#[expect(
-    unsafe_code,
-    reason = "descriptors of a parent that were copied by a fork"
-)]
+#[expect(unsafe_code, reason = "descriptors that nothing here owns")]
 fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     if first > last {
         return Ok(());
     }
-    // SAFETY: after a fork nothing owns the copies that are closed here.
+    // SAFETY: after a fork, and before anything was opened, nothing owns what is closed here.
     match Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
         Ok(_) => Ok(()),
         // Before Linux 5.9, or an engine that does not know the call.

@@ -16,7 +16,7 @@ use crate::link::{self, End as PipeEnd};
 use crate::process;
 use crate::step;
 use crate::streams::{Stream, Streams};
-use crate::wire::{DEADMAN_MS, FromInit, StartStep, StreamHead};
+use crate::wire::{DEADMAN_MS, FromInit, PING_MS, StartError, StartStep, StreamHead};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -45,9 +45,9 @@ const BUFFER: usize = 64 * 1024;
 /// How long the last word may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// What a silent host is given beyond the timer: after a pause of the whole sandbox its pings are
-/// still in the pipe.
-const SECOND_CHANCE: Duration = Duration::from_secs(2);
+/// What a silent host is given beyond the timer, one more ping: after a pause of the whole sandbox its
+/// pings are still in the pipe.
+const SECOND_CHANCE: Duration = Duration::from_millis(PING_MS);
 
 /// Largest head of a stream.
 const MAX_HEAD: usize = 16;
@@ -225,10 +225,7 @@ async fn receive(
             let Some(to_say) = to_say.take() else {
                 return sandbox.end(End::Broken);
             };
-            let (from, to) = tokio::io::split(stream);
-            spawn_local(control::speak(to_say, to));
-            let end = control::listen(Rc::clone(&sandbox), from).await;
-            sandbox.end(end);
+            control::converse(sandbox, stream, to_say).await;
         }
         Ok(Some(head)) => sandbox.streams.put(head, stream),
         // A host that changed its mind before it said anything.
@@ -302,7 +299,7 @@ impl Sandbox {
                 self.steps.borrow_mut().insert(step, handle);
                 spawn_local(step::run(Rc::clone(self), start, commands_of_keeper));
             }
-            Err(errno) => refuse(crate::wire::StartError::Resources {
+            Err(errno) => refuse(StartError::Resources {
                 errno: errno as i32,
             }),
         }

@@ -13,6 +13,9 @@
 //! ```
 //!
 //! A frame is a big-endian `u32` length and that many bytes of [postcard](https://postcard.jamesmunns.com).
+//! Both ends use one yamux stream from one task only: it remembers a single waker for "there is room to
+//! send", which reading asks for too.
+//!
 //! Everything that comes from a sandbox is hostile: a frame above the bound of its direction, or one
 //! that does not decode, is a protocol error and ends the sandbox.
 

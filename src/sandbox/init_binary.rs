@@ -3,17 +3,24 @@
 //! Its file name is a digest of its bytes, so that two versions of Fumehood never meet in one file,
 //! and a file that is there already serves. What is there is never believed: its bytes are compared.
 
+use nix::libc;
 use sha2::{Digest, Sha256};
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The whole program, as `build.rs` left it.
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fumehood-init"));
 
 /// Everybody may read and execute it, nobody may write.
 const MODE: u32 = 0o555;
+
+/// How long a forked child may take to its `execve`.
+const WRITER_ROUNDS: u32 = 1000;
+const WRITER_ROUND: Duration = Duration::from_millis(1);
 
 /// Where [`install`] puts init in `dir`.
 pub fn path_in(dir: &Path) -> PathBuf {
@@ -34,20 +41,39 @@ pub fn install(dir: &Path) -> io::Result<PathBuf> {
     if !is_there(&path)? {
         put(dir, &path)?;
     }
+    wait_for_writers(&path)?;
     Ok(path)
+}
+
+/// A child that another thread forks while the file is written holds a copy of the descriptor until it
+/// executes something, and the kernel executes no file that is open for writing. A read lease is given
+/// only where nobody has it open so.
+#[expect(unsafe_code, reason = "leases have no wrapper")]
+fn wait_for_writers(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    for _ in 0..WRITER_ROUNDS {
+        // SAFETY: the call takes and gives integers.
+        let leased = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
+        match nix::errno::Errno::result(leased) {
+            Err(nix::errno::Errno::EAGAIN) => std::thread::sleep(WRITER_ROUND),
+            // Given back with the descriptor, or there are no leases here.
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 /// Whether exactly this program, with exactly this mode, is a file there of this user's own.
 fn is_there(path: &Path) -> io::Result<bool> {
     let opened = OpenOptions::new()
         .read(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path);
     let file = match opened {
         Ok(file) => file,
         // A link counts as nothing there: it is replaced, and not followed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => return Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(false),
         Err(error) => return Err(error),
     };
     let found = file.metadata()?;

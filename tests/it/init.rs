@@ -337,3 +337,478 @@ async fn exit_codes_and_signals_are_told_apart() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_program_that_cannot_be_executed_is_said_to_be_so() {
+    let mut host = Host::start().await;
+    let made = "printf 'no magic' >/tmp/text; cp /tmp/text /tmp/closed; chmod 755 /tmp/text; \
+                chmod 644 /tmp/closed; printf '#!/none\\n' >/tmp/script; chmod 755 /tmp/script; \
+                mkdir /tmp/bin; cp /tmp/closed /tmp/bin/cat";
+    assert_eq!(host.run(shell(made)).await.exit.status, WaitStatus::Code(0));
+    let not_executable = |errno| StartError::NotExecutable { errno };
+    for (program, error) in [
+        ("no-such-program", StartError::NotFound),
+        ("/no/such/program", StartError::NotFound),
+        ("/usr/bin/env/x", StartError::NotFound),
+        ("", StartError::NotFound),
+        ("/tmp", not_executable(libc_errno::EACCES)),
+        ("/tmp/closed", not_executable(libc_errno::EACCES)),
+        ("/tmp/text", not_executable(libc_errno::ENOEXEC)),
+        ("/tmp/script", not_executable(libc_errno::ENOENT)),
+    ] {
+        let request = host.request(&[program.into()]);
+        assert_eq!(host.refused(request).await, error, "{program}");
+    }
+    // What cannot be executed hides nothing further along the path.
+    let mut request = host.request(&["cat".into(), "/tmp/text".into()]);
+    request.env = vec![(b"PATH".to_vec(), b"/tmp/bin:/usr/bin".to_vec())];
+    let step = host.started(request).await;
+    assert_eq!(host.finish(step).await.stdout, b"no magic");
+}
+
+/// Names for numbers.
+mod libc_errno {
+    pub(super) const ENOENT: i32 = 2;
+    pub(super) const ENOEXEC: i32 = 8;
+    pub(super) const EACCES: i32 = 13;
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_is_refused_and_harms_nothing() {
+    let mut host = Host::start().await;
+    let invalid = |error: &StartError| matches!(error, StartError::Invalid { .. });
+
+    let request = host.request(&[]);
+    assert!(invalid(&host.refused(request).await));
+    let request = host.request(&["a\0b".into()]);
+    assert!(invalid(&host.refused(request).await));
+    let mut request = host.request(&shell("true"));
+    request.cwd = b"tmp".to_vec();
+    assert!(invalid(&host.refused(request).await));
+    let mut request = host.request(&shell("true"));
+    request.step = 2;
+    assert!(
+        invalid(&host.refused(request).await),
+        "its number was used before"
+    );
+
+    let mut request = host.request(&shell("true"));
+    request.cwd = b"/no/such/folder".to_vec();
+    let errno = libc_errno::ENOENT;
+    assert_eq!(
+        host.refused(request).await,
+        StartError::WorkingDirectory { errno }
+    );
+    let request = host.request(&["/bin/true".into(), "x".repeat(200_000)]);
+    assert_eq!(host.refused(request).await, StartError::TooLarge);
+
+    assert_eq!(
+        host.run(shell("exit 5")).await.exit.status,
+        WaitStatus::Code(5)
+    );
+}
+
+#[tokio::test]
+async fn a_mebibyte_of_arguments_arrives() {
+    let mut host = Host::start().await;
+    let mut argv = python("import sys; print(sum(map(len, sys.argv[1:])))");
+    argv.extend((0..16).map(|_| "x".repeat(65_536)));
+    assert_eq!(host.run(argv).await.stdout, b"1048576\n");
+}
+
+#[tokio::test]
+async fn the_environment_the_folder_and_the_descriptors_are_only_what_was_given() {
+    let mut host = Host::start().await;
+    let ran = host
+        .run(shell("env -u _ -u PWD; pwd; umask; ls /proc/self/fd; cat"))
+        .await;
+    let text = String::from_utf8(ran.stdout).unwrap();
+    // The fourth is the folder that `ls` reads.
+    assert_eq!(text, "PATH=/usr/bin:/bin\n/tmp\n0022\n0\n1\n2\n3\n");
+    let ran = host.run(shell("tty; ps -o tty= $$; cat /dev/tty")).await;
+    assert!(!ran.stderr.is_empty(), "there is a controlling terminal");
+    let state = host
+        .run(shell(
+            "grep -E '^(Sig(Blk|Ign)|CapEff|NoNewPrivs|Seccomp):' /proc/self/status",
+        ))
+        .await;
+    let state = String::from_utf8(state.stdout).unwrap();
+    let zero = "0000000000000000";
+    assert_eq!(
+        state.split_whitespace().collect::<Vec<_>>(),
+        [
+            "SigBlk:",
+            zero,
+            "SigIgn:",
+            zero,
+            "CapEff:",
+            zero,
+            "NoNewPrivs:",
+            "1",
+            "Seccomp:",
+            "2"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn stdout_and_stderr_stay_apart_and_keep_every_byte() {
+    let mut host = Host::start().await;
+    let script = "import os
+for n in range(300): os.write(1, bytes(range(256))); os.write(2, bytes([n % 256]) * 999)";
+    let ran = host.run(python(script)).await;
+    let all: Vec<u8> = (0..=255).collect();
+    assert!(ran.stdout == all.repeat(300));
+    assert_eq!(ran.stderr.len(), 300 * 999);
+}
+
+#[tokio::test]
+async fn stdin_keeps_every_byte_and_ends_where_the_host_ends_it() {
+    let mut host = Host::start().await;
+    let sent: Vec<u8> = (0..50u32 << 20)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let mut request = host.request(&["cat".into()]);
+    request.stdin = true;
+    let mut step = host.started(request).await;
+    let mut stdin = step.stdin.take().unwrap();
+    let feed = async {
+        stdin.write_all(&sent).await.unwrap();
+        stdin.shutdown().await.unwrap();
+    };
+    let ((), ran) = tokio::join!(feed, host.finish(step));
+    assert_eq!(ran.exit.status, WaitStatus::Code(0));
+    assert!(ran.stdout == sent);
+}
+
+#[tokio::test]
+async fn without_stdin_a_program_reads_nothing() {
+    let mut host = Host::start().await;
+    assert_eq!(
+        host.run(vec!["cat".into()]).await.exit.status,
+        WaitStatus::Code(0)
+    );
+}
+
+#[tokio::test]
+async fn a_program_that_leaves_its_stdin_unread_breaks_nothing() {
+    let mut host = Host::start().await;
+    let mut request = host.request(&shell("exec <&-; sleep 0.2; echo done"));
+    request.stdin = true;
+    let mut step = host.started(request).await;
+    let mut stdin = step.stdin.take().unwrap();
+    let feed = async {
+        // Until it is told that nobody reads.
+        while stdin.write_all(&[0; 65_536]).await.is_ok() {}
+    };
+    let ((), ran) = tokio::join!(feed, host.finish(step));
+    assert_eq!(
+        (ran.exit.status, ran.stdout.as_slice()),
+        (WaitStatus::Code(0), &b"done\n"[..])
+    );
+    assert_eq!(
+        host.run(shell("exit 4")).await.exit.status,
+        WaitStatus::Code(4)
+    );
+}
+
+#[tokio::test]
+async fn a_host_that_wants_no_more_output_stops_the_program_by_sigpipe() {
+    let mut host = Host::start().await;
+    let request = host.request(&["yes".into()]);
+    let mut step = host.started(request).await;
+    step.stdout.read_exact(&mut [0; 1000]).await.unwrap();
+    let number = step.number;
+    drop(step.stdout);
+    let exit = host
+        .wait_for(|message| matches!(message, FromInit::Exited(_)))
+        .await;
+    let FromInit::Exited(exit) = exit else {
+        unreachable!()
+    };
+    assert_eq!((exit.step, exit.status), (number, WaitStatus::Signal(13)));
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_read_holds_the_program_back_and_nobody_else() {
+    let mut host = Host::start().await;
+    let request = host.request(&python(
+        "import os\nfor n in range(512): os.write(1, b'x' * 65536); os.write(2, b'.')",
+    ));
+    let mut slow = host.started(request).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(
+        host.run(shell("exit 6")).await.exit.status,
+        WaitStatus::Code(6)
+    );
+    let mut dots = vec![0; 100];
+    let dots = slow.stderr.read(&mut dots).await.unwrap();
+    assert!(
+        dots < 100,
+        "it was not held back: {dots} x 64 KiB were taken"
+    );
+    let ran = host.finish(slow).await;
+    assert_eq!(ran.stdout.len(), 32 << 20);
+    assert_eq!(ran.stderr.len() + dots, 512);
+}
+
+/// Processes of this machine whose command line holds the mark.
+fn alive(mark: &str) -> usize {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .filter(|line| line.windows(mark.len()).any(|part| part == mark.as_bytes()))
+        .count()
+}
+
+/// A number of seconds that no other test sleeps for.
+fn mark(test: u32) -> String {
+    format!("{}.{test}", 100_000 + std::process::id())
+}
+
+#[tokio::test]
+async fn what_a_step_leaves_behind_dies_with_it_and_is_counted() {
+    let mut host = Host::start().await;
+    let mark = mark(1);
+    let script = format!(
+        "sleep {mark} & setsid sleep {mark} & (setsid sh -c 'trap \"\" TERM HUP; sleep {mark} & wait' &); \
+         echo early; (sleep 1; echo late) & sleep 0.2; exit 7"
+    );
+    let ran = host.run(shell(&script)).await;
+    assert_eq!(alive(&mark), 0);
+    assert_eq!(ran.exit.status, WaitStatus::Code(7));
+    assert!(!ran.exit.killed);
+    // Three sleeps, one shell around one, and the one that was late with its own sleep.
+    assert_eq!(ran.exit.leftovers, 6);
+    assert_eq!(ran.stdout, b"early\n");
+}
+
+#[tokio::test]
+async fn one_step_is_killed_with_its_daemons_while_another_runs() {
+    let mut host = Host::start().await;
+    let (mine, other) = (mark(2), mark(3));
+    let script = format!("trap '' TERM; setsid sleep {mine} & sleep {mine}");
+    let request = host.request(&shell(&script));
+    let victim = host.started(request).await;
+    let request = host.request(&["sleep".into(), other.clone()]);
+    let neighbour = host.started(request).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let step = victim.number;
+    host.say(ToInit::Kill { step }).await;
+    let ran = host.finish(victim).await;
+    assert_eq!((alive(&mine), alive(&other)), (0, 1));
+    assert!(ran.exit.killed);
+    assert_eq!(ran.exit.status, WaitStatus::Signal(9));
+    host.say(ToInit::Signal {
+        step: neighbour.number,
+        signal: 15,
+    })
+    .await;
+    let ran = host.finish(neighbour).await;
+    assert_eq!(
+        (ran.exit.status, ran.exit.killed),
+        (WaitStatus::Signal(15), false)
+    );
+}
+
+#[tokio::test]
+async fn a_step_killed_before_it_has_begun_ends_all_the_same() {
+    let mut host = Host::start().await;
+    for _ in 0..50 {
+        let request = host.request(&["sleep".into(), "1000".into()]);
+        let step = host.begin(request).await;
+        host.say(ToInit::Kill { step: step.number }).await;
+        let ran = host.finish(step).await;
+        assert_eq!(
+            (ran.exit.status, ran.exit.killed),
+            (WaitStatus::Signal(9), true)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_signal_reaches_the_group_of_the_first_process() {
+    let mut host = Host::start().await;
+    let script = "trap 'echo shell; exit 9' USR1; sh -c 'trap \"echo child\" USR1; echo ready; sleep 9' & wait; wait";
+    let request = host.request(&shell(script));
+    let mut step = host.started(request).await;
+    step.stdout.read_exact(&mut [0; 6]).await.unwrap();
+    host.say(ToInit::Signal {
+        step: step.number,
+        signal: 10,
+    })
+    .await;
+    let ran = host.finish(step).await;
+    assert!(ran.stdout.starts_with(b"shell\n"), "{:?}", ran.stdout);
+    assert_eq!(ran.exit.status, WaitStatus::Code(9));
+}
+
+#[tokio::test]
+async fn a_hundred_steps_run_at_once_and_do_not_mix() {
+    let mut host = Host::start().await;
+    let mut steps = Vec::new();
+    for n in 0..100 {
+        let request = host.request(&shell(&format!("sleep 0.1; echo {n}; exit {n}")));
+        steps.push(host.begin(request).await);
+    }
+    for (n, step) in steps.into_iter().enumerate() {
+        let ran = host.finish(step).await;
+        assert_eq!(ran.stdout, format!("{n}\n").into_bytes());
+        assert_eq!(ran.exit.status, WaitStatus::Code(i32::try_from(n).unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn output_ends_with_its_step_though_another_one_holds_the_descriptor() {
+    let mut host = Host::start().await;
+    let keep = "import socket, array, time
+server = socket.socket(socket.AF_UNIX); server.bind('/tmp/door'); server.listen()
+print('ready', flush=True)
+_, ancillary, _, _ = server.accept()[0].recvmsg(1, 64)
+fd = array.array('i', ancillary[0][2])[0]
+import os
+while True: os.write(fd, b'stranger ' * 1000)";
+    let request = host.request(&python(keep));
+    let mut keeper = host.started(request).await;
+    keeper.stdout.read_exact(&mut [0; 6]).await.unwrap();
+    let give = "import socket, array, time
+client = socket.socket(socket.AF_UNIX); client.connect('/tmp/door')
+client.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [1]))])
+time.sleep(0.1)";
+    let ran = host.run(python(give)).await;
+    assert_eq!(ran.exit.status, WaitStatus::Code(0));
+    host.say(ToInit::Kill {
+        step: keeper.number,
+    })
+    .await;
+    host.finish(keeper).await;
+}
+
+#[tokio::test]
+async fn limits_are_those_of_the_request_whatever_a_step_before_it_did() {
+    let mut host = Host::start().await;
+    host.run(shell("ulimit -n 20; ulimit -f 0; ulimit -u 5"))
+        .await;
+    let mut request = host.request(&shell(
+        "ulimit -c; ulimit -n; ulimit -Hn; ulimit -f; cat /proc/self/oom_score_adj",
+    ));
+    request.limits.open_files = Some(77);
+    request.limits.file_size = Some(1 << 20);
+    let step = host.started(request).await;
+    let ran = host.finish(step).await;
+    assert_eq!(
+        String::from_utf8(ran.stdout).unwrap(),
+        "0\n77\n77\n2048\n500\n"
+    );
+}
+
+#[tokio::test]
+async fn cores_are_fixed_where_they_are_limited_and_free_where_not() {
+    let mut host = Host::start().await;
+    let script = "import os
+print(len(os.sched_getaffinity(0)) == 1)
+try: os.sched_setaffinity(0, os.sched_getaffinity(0)); print('free')
+except PermissionError: print('fixed')";
+    let mut request = host.request(&python(script));
+    request.limits.cores = Some(1);
+    let step = host.started(request).await;
+    assert_eq!(host.finish(step).await.stdout, b"True\nfixed\n");
+    let free = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print('free')";
+    assert_eq!(host.run(python(free)).await.stdout, b"free\n");
+}
+
+#[tokio::test]
+async fn the_time_and_memory_of_descendants_count() {
+    let mut host = Host::start().await;
+    let script = "import os, time
+if os.fork() == 0:
+    x = bytearray(64 << 20)
+    while time.process_time() < 0.3: pass
+    os._exit(0)
+os.wait()";
+    let exit = host.run(python(script)).await.exit;
+    assert!(exit.user_us + exit.system_us > 250_000, "{exit:?}");
+    assert!(exit.max_rss_kib > 64 << 10, "{exit:?}");
+}
+
+#[tokio::test]
+async fn the_end_of_the_pipe_ends_everything_within_a_second() {
+    let mut host = Host::start().await;
+    let mark = mark(4);
+    let request = host.request(&shell(&format!("setsid sleep {mark} & sleep {mark}")));
+    let step = host.started(request).await;
+    let begun = Instant::now();
+    // The streams hold the connection, and its driver the pipe.
+    drop(step);
+    let (nothing, _) = mpsc::unbounded_channel();
+    host.open = nothing;
+    assert!(host.gone(begun).await < Duration::from_secs(1));
+    assert_eq!(alive(&mark), 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_everything() {
+    let mut host = Host::start().await;
+    let mark = mark(5);
+    let request = host.request(&["sleep".into(), mark.clone()]);
+    let _step = host.started(request).await;
+    host.say(ToInit::Shutdown).await;
+    assert!(host.gone(Instant::now()).await < Duration::from_secs(1));
+    assert_eq!(alive(&mark), 0);
+}
+
+#[tokio::test]
+async fn a_frame_beyond_its_bound_or_without_sense_ends_everything() {
+    for bytes in [
+        &u32::MAX.to_be_bytes()[..],
+        &[0, 0, 0, 1, 99],
+        &[0, 0, 0, 0],
+    ] {
+        let mut host = Host::start().await;
+        host.write.write_all(bytes).await.unwrap();
+        assert!(host.gone(Instant::now()).await < Duration::from_secs(1));
+    }
+}
+
+#[tokio::test]
+async fn a_term_from_outside_ends_everything_and_one_from_inside_nothing() {
+    use nix::sys::signal::{Signal, kill};
+    let mut host = Host::start().await;
+    let script = "import os
+for signal in 1, 2, 9, 15, 19:
+    try: os.kill(1, signal); print('sent')
+    except PermissionError: pass";
+    assert_eq!(host.run(python(script)).await.stdout, b"");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(host.pid).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert!(host.gone(Instant::now()).await < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn another_version_is_told_so_and_not_served() {
+    let mut host = Host::start().await;
+    // A second greeting makes no sense either, but a host of another version never gets so far.
+    host.say(ToInit::Hello {
+        version: PROTOCOL_VERSION + 1,
+    })
+    .await;
+    assert!(host.gone(Instant::now()).await < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_silent_host_is_taken_for_dead() {
+    let mut host = Host::start().await;
+    let mark = mark(6);
+    let request = host.request(&["sleep".into(), mark.clone()]);
+    let _step = host.started(request).await;
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    host.say(ToInit::Ping { seq: 1 }).await;
+    assert_eq!(host.listen().await, FromInit::Pong { seq: 1 });
+    let lived = host.gone(begun).await;
+    assert!(
+        lived > Duration::from_secs(49) && lived < Duration::from_secs(60),
+        "{lived:?}"
+    );
+    assert_eq!(alive(&mark), 0);
+}

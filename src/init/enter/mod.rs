@@ -125,7 +125,6 @@ fn become_init(world: &World, inner: Inner) -> Result<ExitCode> {
             answer(&standing).at(Stage::Read, "answer the host")?;
             Ok(serve::run(serve::Options {
                 harden: Some(Box::new(move || confinement.apply())),
-                ..serve::Options::default()
             }))
         }
     }
