@@ -1,10 +1,12 @@
 //! What the gate decides about: one value for each kind of act, holding everything that matters.
 
+use super::text;
 use crate::protocol::ids::{Digest, RunId};
-use crate::protocol::spec::SandboxSpec;
+use crate::protocol::spec::{Mount, SandboxSpec};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Something that acts: it has a name in policies, and canonical bytes that are hashed and shown.
 pub trait Act {
@@ -24,6 +26,17 @@ pub enum ActionKind {
     Clone,
     /// Reads and writes beneath the workspace, by us, on the model's behalf.
     File,
+}
+
+impl ActionKind {
+    /// The name used in policies, questions and the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Clone => "clone",
+            Self::File => "file",
+        }
+    }
 }
 
 /// Who wrote the command.
@@ -80,3 +93,121 @@ pub enum FileAction {
     List { path: PathBuf },
     Write { path: PathBuf, content: Digest },
 }
+
+impl Act for ExecAction {
+    fn kind(&self) -> ActionKind {
+        ActionKind::Exec
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        let mut act = self.clone();
+        for mount in &mut act.sandbox.mounts {
+            *mount = Mount {
+                source: text_path(&mount.source),
+                target: text_path(&mount.target),
+                ..mount.clone()
+            };
+        }
+        json(self.kind(), &act)
+    }
+
+    fn summary(&self) -> String {
+        text::command_line(&self.argv)
+    }
+}
+
+impl Act for CloneAction {
+    fn kind(&self) -> ActionKind {
+        ActionKind::Clone
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        json(
+            self.kind(),
+            &Self {
+                into: text_path(&self.into),
+                ..self.clone()
+            },
+        )
+    }
+
+    fn summary(&self) -> String {
+        let rev = self.rev.as_deref().map_or_else(String::new, |rev| {
+            format!(" at {}", text::short(rev.as_bytes()))
+        });
+        let into = text::short(self.into.as_os_str().as_bytes());
+        format!(
+            "clone {}{rev} into {into}",
+            text::short(self.url.as_bytes())
+        )
+    }
+}
+
+impl FileAction {
+    /// Relative to the workspace.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Read { path } | Self::List { path } | Self::Write { path, .. } => path,
+        }
+    }
+
+    /// `read`, `list` or `write`.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "read",
+            Self::List { .. } => "list",
+            Self::Write { .. } => "write",
+        }
+    }
+}
+
+impl Act for FileAction {
+    fn kind(&self) -> ActionKind {
+        ActionKind::File
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        let path = text_path(self.path());
+        let act = match self {
+            Self::Read { .. } => Self::Read { path },
+            Self::List { .. } => Self::List { path },
+            Self::Write { content, .. } => Self::Write {
+                path,
+                content: content.clone(),
+            },
+        };
+        json(self.kind(), &act)
+    }
+
+    fn summary(&self) -> String {
+        let path = text::short(self.path().as_os_str().as_bytes());
+        format!("{} {path}", self.verb())
+    }
+}
+
+/// Canonical JSON: fields in the order of their type, maps in the order of their keys, no spaces.
+fn json(kind: ActionKind, act: &impl Serialize) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Tagged<'a, A> {
+        action: ActionKind,
+        act: &'a A,
+    }
+    serde_json::to_vec(&Tagged { action: kind, act })
+        .expect("an act has string keys only, and its paths were made text")
+}
+
+/// A path as text that no other path has: JSON holds no bytes that are not UTF-8.
+fn text_path(path: &Path) -> PathBuf {
+    let mut out = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        out.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out.into()
+}
+
+#[cfg(test)]
+#[path = "action_tests.rs"]
+mod tests;
