@@ -3,3 +3,4 @@
 mod boundaries;
 mod docker;
 mod init;
+mod namespace;

@@ -14,10 +14,14 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// A world takes a few milliseconds. This is for machines that swap.
 const ANSWER: Duration = Duration::from_secs(20);
+
+/// How long one that failed may take to end, and to say why.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Bytes a pipe holds, where the kernel allows: fewer turns between init and us.
 const PIPE: i32 = 1 << 20;
@@ -63,7 +67,7 @@ pub(super) async fn launch(init: &Path, world: &World) -> Result<Launched, NotLa
         return Err(broken("it has no pipe").into());
     };
     enlarge(&to_init, &from_init);
-    let words = listen(stderr);
+    let (words, listening) = listen(stderr);
     match timeout(ANSWER, talk(&mut to_init, &mut from_init, world)).await {
         Ok(Ok(Entered::Standing { pid, landlock })) => Ok(Launched {
             outer,
@@ -79,6 +83,8 @@ pub(super) async fn launch(init: &Path, world: &World) -> Result<Launched, NotLa
         }
         Ok(Err(error)) => {
             reap(outer).await;
+            // What it said last is in the pipe still.
+            let _ = timeout(LAST_WORD, listening).await;
             let said = words.text();
             let context = match said.is_empty() {
                 true => "init ended before the sandbox stood".to_owned(),
@@ -121,21 +127,21 @@ fn enlarge(to_init: &ChildStdin, from_init: &ChildStdout) {
 }
 
 /// Reads for as long as init lives, so that it never waits for us.
-fn listen(mut stderr: ChildStderr) -> LastWords {
+fn listen(mut stderr: ChildStderr) -> (LastWords, JoinHandle<()>) {
     let words = LastWords::default();
     let heard = words.clone();
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
             heard.add(&buffer[..read]);
         }
     });
-    words
+    (words, listening)
 }
 
 /// Killed, its child dies with it.
 async fn reap(mut outer: Child) {
-    if timeout(Duration::from_secs(1), outer.wait()).await.is_err() {
+    if timeout(LAST_WORD, outer.wait()).await.is_err() {
         let _ = outer.kill().await;
     }
 }
