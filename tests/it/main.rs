@@ -1,5 +1,12 @@
 //! One integration-test binary: linking is what costs on few cores.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "clippy knows tests by #[test], and not what they share"
+)]
+
 mod boundaries;
 mod docker;
 mod init;

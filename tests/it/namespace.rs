@@ -307,7 +307,7 @@ impl Inside {
         let (out, err) = timeout(PATIENCE, reading)
             .await
             .expect("the output does not end");
-        (out.unwrap(), err.unwrap());
+        let _read = (out.unwrap(), err.unwrap());
         match self.listen().await {
             FromInit::Exited(exit) => Ran {
                 exit,
