@@ -1,4 +1,23 @@
-//! Language models behind one small trait.
+//! Language models behind one small trait: an HTTP server, or a script.
+//!
+//! ```text
+//!   open ─ endpoint ─▶ ChatCompletions ─ request ─▶ server
+//!                            ▲                        │
+//!                            └─ assembly ◀─ sse ◀─────┘   failure, retry: what to do when it fails
+//! ```
+
+mod assembly;
+mod chat_completions;
+mod endpoint;
+mod failure;
+mod request;
+mod retry;
+mod scripted;
+mod sse;
+mod window;
+
+pub use endpoint::LlmConfig;
+pub use scripted::ScriptedModel;
 
 use crate::protocol::message::{Message, TokenUsage, ToolCall, ToolSpec};
 use async_trait::async_trait;
@@ -33,9 +52,12 @@ pub trait ChatModel: Send + Sync {
     async fn answer(
         &self,
         request: ChatRequest<'_>,
-        delta: &mut (dyn FnMut(Delta<'_>) + Send),
+        delta: &mut DeltaSink<'_>,
     ) -> Result<ChatAnswer, ModelError>;
 }
+
+/// Where it streams to.
+pub type DeltaSink<'a> = dyn for<'d> FnMut(Delta<'d>) + Send + 'a;
 
 /// What streams while a model answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +68,13 @@ pub enum Delta<'a> {
         why: &'a str,
         wait_ms: u64,
     },
+}
+
+/// The model of that name: `ollama/…`, `vllm/…`, `llamacpp/…`, `lm_studio/…` or `openai/…`. Nothing is
+/// sent before the first question.
+pub fn open(name: &str, config: &LlmConfig) -> Result<Box<dyn ChatModel>, ModelError> {
+    let model = chat_completions::ChatCompletions::open(name, config)?;
+    Ok(Box::new(model))
 }
 
 /// A model that cannot be asked, or gave no whole answer.
@@ -90,4 +119,29 @@ pub enum ModelError {
         why: String,
         remedy: String,
     },
+    /// A transcript that does not fit what happened, or is none.
+    #[error("{model}, turn {turn}: {why}")]
+    Script {
+        model: String,
+        turn: usize,
+        why: String,
+        remedy: String,
+    },
+}
+
+impl ModelError {
+    /// What the user can do about it.
+    pub fn remedy(&self) -> &str {
+        match self {
+            Self::Unreachable { remedy, .. }
+            | Self::Unauthorized { remedy, .. }
+            | Self::Status { remedy, .. }
+            | Self::Truncated { remedy, .. }
+            | Self::Name { remedy, .. }
+            | Self::Script { remedy, .. } => remedy,
+            Self::ContextFull { .. } => {
+                "give the task in smaller parts, or use a model or server with a larger context"
+            }
+        }
+    }
 }

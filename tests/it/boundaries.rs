@@ -28,7 +28,6 @@ const FLOORS: &[(&str, u8)] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("bollard", &["sandbox/docker"]),
     ("git2", &["repo"]),
-    ("genai", &["llm"]),
     ("reqwest", &["llm", "repo"]),
     ("clap", &["cli", "main.rs"]),
     ("anstream", &["cli", "main.rs"]),
