@@ -223,7 +223,7 @@ pub(super) struct Reader<R> {
 
 /// What the reader came to.
 pub(super) enum Next {
-    Record { record: Recorded, head: Head },
+    Record { record: Box<Recorded>, head: Head },
     Torn,
     Broken { line: u64, why: Fault },
     End,
@@ -253,7 +253,7 @@ impl<R: BufRead> Reader<R> {
                 Ok(record) => {
                     self.head = self.head.then(&bytes);
                     Next::Record {
-                        record,
+                        record: Box::new(record),
                         head: self.head.clone(),
                     }
                 }

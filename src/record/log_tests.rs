@@ -37,7 +37,7 @@ fn what_fits_is_kept_byte_for_byte() {
 fn what_is_too_much_is_cut_in_the_middle_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..100_000u32).flat_map(u32::to_be_bytes).collect();
-    let summary = written(dir.path(), Some(4000), &[bytes.clone()]);
+    let summary = written(dir.path(), Some(4000), std::slice::from_ref(&bytes));
     let kept = fs::read(&summary.path).unwrap();
     let marker = format!("\n[fumehood: {} bytes were cut here]\n", summary.dropped);
     let at = kept

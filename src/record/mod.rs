@@ -28,10 +28,12 @@ mod log;
 mod owner;
 mod run;
 mod store;
+mod stored;
 
 pub use chain::{Fault, Head, Recorded, Verified};
 pub use error::RecordError;
 pub use log::{LogReader, LogSummary, LogWriter, Stream};
 pub use owner::Owner;
 pub use run::{Clock, RunRecord};
-pub use store::{RunState, RunStore, RunSummary, StoredRun, new_run_id};
+pub use store::{RunStore, new_run_id};
+pub use stored::{Events, RunState, RunSummary, StoredRun};

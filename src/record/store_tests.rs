@@ -1,4 +1,9 @@
+use super::super::chain::{self, Verified};
+use super::super::stored::RunState;
 use super::*;
+use crate::protocol::event::Event;
+use crate::protocol::stop::StopReason;
+use std::fs::File;
 use std::io::Write;
 
 fn store() -> (tempfile::TempDir, RunStore) {

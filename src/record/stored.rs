@@ -1,0 +1,254 @@
+//! A run on disk as anyone may read it: summary, records, logs, and whether the record is whole.
+
+use super::chain::{self, Head, Next, Reader, Recorded, Verified};
+use super::error::RecordError;
+use super::log::{LogReader, Stream};
+use super::owner::Owner;
+use super::run;
+use crate::protocol::event::Event;
+use crate::protocol::ids::{RunId, StepNumber};
+use crate::protocol::stop::StopReason;
+use serde::Serialize;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// How far a run came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum RunState {
+    /// A living process holds the record.
+    Running {
+        pid: Option<u32>,
+    },
+    Finished {
+        stop: StopReason,
+        exit_code: i32,
+    },
+    /// Nobody holds it, and it has no end.
+    Crashed,
+    /// It cannot be read, or what is read is no record.
+    Unreadable {
+        why: String,
+    },
+}
+
+/// A run in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunSummary {
+    pub run: RunId,
+    #[serde(flatten)]
+    pub state: RunState,
+    /// `run`, `exec` or `demo`; empty where the first record cannot be read.
+    pub command: String,
+    pub task: String,
+    pub policy: String,
+    pub workspace: String,
+    pub model: Option<String>,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// Time of the last whole record.
+    pub last: String,
+}
+
+/// A run on disk.
+#[derive(Debug, Clone)]
+pub struct StoredRun {
+    id: RunId,
+    dir: PathBuf,
+}
+
+impl StoredRun {
+    pub(super) fn new(id: RunId, dir: PathBuf) -> Self {
+        Self { id, dir }
+    }
+
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn events_path(&self) -> PathBuf {
+        self.dir.join(run::EVENTS)
+    }
+
+    /// Judges the record. One that a living process still writes is judged as far as it is.
+    pub fn verify(&self) -> Result<Verified, RecordError> {
+        let path = self.dir.join(run::HEAD);
+        // First the head: a record that is written meanwhile is only longer.
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            bytes => bytes.map_err(RecordError::io("read", &path))?,
+        };
+        let head = Head::parse(&bytes);
+        let events = self.open_events()?;
+        let verified = chain::verify(events, head.as_ref().ok().and_then(Option::as_ref))
+            .map_err(RecordError::io("read", &self.events_path()))?;
+        Ok(match (verified, head) {
+            (Verified::Intact { records, .. } | Verified::Torn { records, .. }, Err(why)) => {
+                Verified::Broken { line: records, why }
+            }
+            (verified, _) => verified,
+        })
+    }
+
+    /// Whether a living process writes this record.
+    pub fn is_running(&self) -> Result<bool, RecordError> {
+        let path = self.events_path();
+        let events = File::open(&path).map_err(RecordError::io("open", &path))?;
+        match events.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(error)) => Err(RecordError::io("lock", &path)(error)),
+        }
+    }
+
+    /// The records, one after the other; an error ends them. A torn last line is not among them.
+    pub fn events(&self) -> Result<Events, RecordError> {
+        Ok(Events {
+            path: self.events_path(),
+            reader: Reader::new(self.open_events()?),
+        })
+    }
+
+    /// One stream of a step's log: raw bytes, also while the step runs.
+    pub fn log(&self, step: StepNumber, stream: Stream) -> Result<LogReader, RecordError> {
+        let path = self.dir.join(run::LOGS).join(stream.file_name(step));
+        match LogReader::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RecordError::NoSuchLog {
+                run: self.id.clone(),
+                step,
+            }),
+            opened => opened.map_err(RecordError::io("read", &path)),
+        }
+    }
+
+    /// One line about it; what cannot be read is said in its state.
+    pub fn summary(&self) -> RunSummary {
+        let mut summary = RunSummary {
+            run: self.id.clone(),
+            state: RunState::Crashed,
+            command: String::new(),
+            task: String::new(),
+            policy: String::new(),
+            workspace: String::new(),
+            model: None,
+            started: String::new(),
+            last: String::new(),
+        };
+        if let Err(error) = self.fill(&mut summary) {
+            let why = error.to_string();
+            summary.state = RunState::Unreadable { why };
+        }
+        summary
+    }
+
+    fn fill(&self, summary: &mut RunSummary) -> io::Result<()> {
+        let mut file = File::open(self.events_path())?;
+        let running = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
+        if running {
+            let owner = Owner::read(&self.dir.join(run::OWNER));
+            let pid = owner.map(|owner| owner.pid);
+            summary.state = RunState::Running { pid };
+        }
+        let mut first = Vec::new();
+        let bound = chain::MAX_LINE as u64;
+        BufReader::new((&file).take(bound)).read_until(b'\n', &mut first)?;
+        if let Some(record) = whole(&first).transpose()? {
+            summary.started.clone_from(&record.time);
+            summary.last = record.time;
+            if let Event::RunStarted {
+                command,
+                task,
+                policy,
+                workspace,
+                model,
+                ..
+            } = record.event
+            {
+                summary.command = command;
+                summary.task = task;
+                summary.policy = policy;
+                summary.workspace = workspace;
+                summary.model = model;
+            }
+        }
+        if let Some(record) = whole(&last_line(&mut file)?).transpose()? {
+            summary.last = record.time;
+            if let (
+                Event::RunEnded {
+                    stop, exit_code, ..
+                },
+                false,
+            ) = (record.event, running)
+            {
+                summary.state = RunState::Finished { stop, exit_code };
+            }
+        }
+        Ok(())
+    }
+
+    fn open_events(&self) -> Result<BufReader<File>, RecordError> {
+        let path = self.events_path();
+        let file = File::open(&path).map_err(RecordError::io("open", &path))?;
+        Ok(BufReader::with_capacity(64 * 1024, file))
+    }
+}
+
+/// A line as it stands, its place in the chain not asked; `None` for an unfinished one.
+fn whole(line: &[u8]) -> Option<io::Result<Recorded>> {
+    let line = line.strip_suffix(b"\n")?;
+    Some(chain::decode_alone(line).map_err(|why| io::Error::other(why.to_string())))
+}
+
+/// The last line with its newline; what follows the last newline is left out.
+fn last_line(file: &mut File) -> io::Result<Vec<u8>> {
+    const PIECE: u64 = 64 * 1024;
+    let mut start = file.seek(SeekFrom::End(0))?;
+    let mut tail: Vec<u8> = Vec::new();
+    while start > 0 && tail.len() <= chain::MAX_LINE {
+        let size = PIECE.min(start);
+        start -= size;
+        let mut piece = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut piece)?;
+        piece.append(&mut tail);
+        tail = piece;
+        let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
+            continue;
+        };
+        if let Some(before) = tail[..end].iter().rposition(|byte| *byte == b'\n') {
+            return Ok(tail[before + 1..=end].to_vec());
+        }
+        if start == 0 {
+            return Ok(tail[..=end].to_vec());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The records of a run, read one by one.
+pub struct Events {
+    path: PathBuf,
+    reader: Reader<BufReader<File>>,
+}
+
+impl Iterator for Events {
+    type Item = Result<Recorded, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.reader.next() {
+            Ok(Next::Record { record, .. }) => Some(Ok(*record)),
+            Ok(Next::End | Next::Torn) => None,
+            Ok(Next::Broken { line, why }) => Some(Err(RecordError::Io {
+                what: "read",
+                path: self.path.clone(),
+                source: io::Error::other(format!("line {line}: {why}")),
+            })),
+            Err(error) => Some(Err(RecordError::io("read", &self.path)(error))),
+        }
+    }
+}
