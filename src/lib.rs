@@ -36,3 +36,4 @@ pub mod protocol;
 pub mod record;
 pub mod sandbox;
 pub mod tools;
+pub mod workspace;

@@ -11,3 +11,4 @@ mod boundaries;
 mod docker;
 mod init;
 mod namespace;
+mod workspace;

@@ -1,0 +1,44 @@
+//! The workspace: the one folder of the host that a sandbox writes in, and our own work beneath it.
+//!
+//! ```text
+//!   in_place(DIR) ─┐                 ┌ read, write, edit, list     by descriptor, no link followed
+//!   fresh(run)    ─┴─▶ Workspace ────┼ snapshot ─▶ code tree, changes, what a question shows
+//!                     (locked)       ├ protected                   what stays read-only inside
+//!                                    └ quarantine                  what may not stay behind
+//! ```
+//!
+//! Everything in it may have been put there by a hostile program, and may change while we look.
+//! Nothing here mounts, runs or asks; who decides is the gate, who mounts is the sandbox.
+
+mod artifacts;
+mod beneath;
+mod changes;
+mod error;
+mod files;
+mod fit;
+mod hash;
+mod known;
+mod lock;
+mod names;
+mod place;
+mod quarantine;
+mod remove;
+mod snapshot;
+mod texts;
+mod traps;
+mod walk;
+
+pub use artifacts::Artifacts;
+pub use beneath::Beneath;
+pub use changes::{Change, ChangeKind, ViewRequest, Views, changes, unified};
+pub use error::{Nearest, WorkspaceError};
+pub use files::{Edited, Listed, ListedKind, Listing, MAX_EDIT, Written};
+pub use hash::Hash;
+pub use names::names_artifact;
+pub use place::{Opening, Place, Stock, Workspace, make_home};
+pub use quarantine::{Done, Quarantined};
+pub use remove::remove_tree;
+pub use snapshot::{Entry, Snapshot, SnapshotRequest, code_tree};
+pub use texts::{MAX_TEXT, Texts};
+pub use traps::{TRAP_NAMES, Why};
+pub use walk::{Kind, MAX_ENTRIES, Stamp};
