@@ -12,7 +12,10 @@
 //! [`SandboxError`]. They never share a field.
 
 pub mod backend;
+mod channel;
 pub mod docker;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod finding;
 pub mod init_binary;
 mod last_words;
@@ -21,6 +24,9 @@ pub mod namespace;
 pub mod owner;
 pub mod plan;
 pub mod python;
+mod running;
+
+pub use running::{Sandbox, StepIo};
 
 #[path = "../init/wire.rs"]
 pub mod wire;

@@ -1,0 +1,184 @@
+//! The host's end of a sandbox's pipe: one multiplexed connection over init's stdin and stdout.
+//!
+//! ```text
+//!   driver    moves the connection, opens streams         ends with the last [`Channel`], and with
+//!   speaker   frames to init, and a ping now and then     it the pipe, and with it the sandbox
+//!   listener  frames from init, judged by the [`Ledger`]
+//!                 └─ nonsense, silence, a closed pipe ──▶ [`Over`], once; nothing goes on after it
+//! ```
+//!
+//! What comes out of the pipe is hostile: frames are bounded, windows are bounded, init may open no
+//! stream, and every message must fit the state of its step. It knows nothing of leases, specs and
+//! policies; those are [`running`](super::running)'s. The multiplexer is named nowhere else on the host.
+
+mod control;
+mod driver;
+#[cfg(test)]
+pub(super) mod far_end;
+mod ledger;
+mod over;
+mod stream;
+
+pub(super) use ledger::Heard;
+pub(super) use over::{Ending, Over};
+pub(super) use stream::{Input, Next, Output};
+
+use super::wire::{self, MAX_TO_INIT, StartStep, StreamHead, ToInit};
+use control::Pulse;
+use ledger::Ledger;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+
+/// Most steps at one time: with three streams each they stay below the connection's bound.
+pub(super) const MAX_STEPS: usize = 64;
+
+/// A connection to an init that has said hello.
+pub(super) struct Channel {
+    streams: mpsc::Sender<driver::Request>,
+    say: mpsc::UnboundedSender<Vec<u8>>,
+    ledger: Arc<Mutex<Ledger>>,
+    ending: Ending,
+}
+
+/// Why a step did not begin.
+#[derive(Debug)]
+pub(super) enum NotBegun {
+    /// The connection is over.
+    Over,
+    /// As many as there may be run already.
+    TooMany,
+    /// Its arguments and environment do not fit in a frame.
+    TooLarge,
+}
+
+/// A step's ends, before anything was asked of init.
+pub(super) struct Streams {
+    pub(super) stdin: Option<Input>,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
+}
+
+impl Channel {
+    /// Opens the connection and shakes hands. How long that may take is the caller's to say.
+    pub(super) async fn open(
+        from_init: Box<dyn AsyncRead + Send + Unpin>,
+        to_init: Box<dyn AsyncWrite + Send + Unpin>,
+    ) -> (Self, Result<(), Over>) {
+        let ending = Ending::default();
+        let streams = driver::spawn(from_init, to_init, ending.clone());
+        let (say, to_say) = mpsc::unbounded_channel();
+        let channel = Self {
+            streams,
+            say,
+            ledger: Arc::default(),
+            ending,
+        };
+        let hello = channel.greet(to_say).await;
+        (channel, hello)
+    }
+
+    async fn greet(&self, to_say: mpsc::UnboundedReceiver<Vec<u8>>) -> Result<(), Over> {
+        let Ok(stream) = self.stream(StreamHead::Control).await else {
+            return Err(self.ending.reached().await);
+        };
+        let (from, to) = stream::split(stream);
+        let pulse = Arc::new(Pulse::default());
+        let (hello, greeted) = oneshot::channel();
+        tokio::spawn(control::speak(to, to_say, Arc::clone(&pulse)));
+        tokio::spawn(control::listen(control::Listener {
+            from,
+            hello,
+            ledger: Arc::clone(&self.ledger),
+            pulse,
+            ending: self.ending.clone(),
+        }));
+        match greeted.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.ending.reached().await),
+        }
+    }
+
+    /// Opens the streams of a step, under a number nobody else has.
+    pub(super) async fn prepare(&self, stdin: bool) -> Result<(u32, Streams), NotBegun> {
+        let step = self.ledger().reserve(MAX_STEPS).ok_or(NotBegun::TooMany)?;
+        let stdin = match stdin {
+            true => Some(self.stream(StreamHead::Stdin(step)).await?),
+            false => None,
+        };
+        let stdout = self.stream(StreamHead::Stdout(step)).await?;
+        let stderr = self.stream(StreamHead::Stderr(step)).await?;
+        let streams = Streams {
+            stdin: stdin.map(Input::new),
+            stdout: Output::new(stdout),
+            stderr: Output::new(stderr),
+        };
+        Ok((step, streams))
+    }
+
+    /// Asks init for it. What init says about it comes out of the receiver, in order.
+    pub(super) fn start(
+        &self,
+        start: StartStep,
+    ) -> Result<mpsc::UnboundedReceiver<Heard>, NotBegun> {
+        let step = start.step;
+        let frame = wire::frame(&ToInit::Start(start)).map_err(|_| NotBegun::TooLarge)?;
+        if frame.len() > MAX_TO_INIT {
+            return Err(NotBegun::TooLarge);
+        }
+        let heard = self.ledger().begin(step);
+        self.send(frame);
+        Ok(heard)
+    }
+
+    pub(super) fn signal(&self, step: u32, signal: i32) {
+        self.say(&ToInit::Signal { step, signal });
+    }
+
+    pub(super) fn kill(&self, step: u32) {
+        self.say(&ToInit::Kill { step });
+    }
+
+    /// Steps that init runs now.
+    pub(super) fn alive(&self) -> usize {
+        self.ledger().alive()
+    }
+
+    /// Ends it for this reason, unless it is over already.
+    pub(super) fn fail(&self, over: Over) {
+        self.ending.set(over);
+    }
+
+    /// To be told why it ended.
+    pub(super) fn ending(&self) -> Ending {
+        self.ending.clone()
+    }
+
+    fn say(&self, message: &ToInit) {
+        if let Ok(frame) = wire::frame(message) {
+            self.send(frame);
+        }
+    }
+
+    fn send(&self, frame: Vec<u8>) {
+        // Nobody listens any more only when everything ends.
+        let _ = self.say.send(frame);
+    }
+
+    async fn stream(&self, head: StreamHead) -> Result<stream::Raw, NotBegun> {
+        let (reply, opened) = oneshot::channel();
+        if self.streams.send(reply).await.is_err() {
+            return Err(NotBegun::Over);
+        }
+        let opened = opened.await.map_err(|_| NotBegun::Over)?;
+        let mut stream = opened.ok_or(NotBegun::TooMany)?;
+        match stream::write_head(&mut stream, head).await {
+            Ok(()) => Ok(stream),
+            Err(_) => Err(NotBegun::Over),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,237 @@
+//! A running sandbox: steps run in it, one connection and one lease hold it.
+//!
+//! ```text
+//!   Sandbox::start ─ required words held? ─ Backend::start ─ handshake ─▶ Sandbox
+//!                                                                          │ step(permit, io) ─▶ Exit
+//!   guardian   waits for the end of the connection, whoever brought it ─ last words ─ Lease::end
+//!   watch      measures memory and disk while steps run ─ over a limit ─▶ kills all steps
+//! ```
+//!
+//! A sandbox that is dropped is over at once: its pipe closes, and init kills everything. One that
+//! said nonsense is ended by force. It decides nothing about what may run: a step costs a permit.
+
+mod drive;
+mod held;
+mod pump;
+mod usage;
+mod verdict;
+mod watch;
+
+use super::backend::{Backend, SandboxError, Started};
+use super::channel::{Channel, NotBegun, Over};
+use super::wire::{StartError, StartStep, StepLimits};
+use crate::policy::action::ExecAction;
+use crate::policy::permit::Permit;
+use crate::protocol::control::{Control, Controls, Strength};
+use crate::protocol::outcome::Exit;
+use crate::protocol::spec::SandboxSpec;
+use held::{Guardian, Held};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use watch::Watch;
+
+/// How long init may take to say hello: an engine on a busy machine takes a second.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// One running sandbox. Steps may run at the same time.
+pub struct Sandbox {
+    name: String,
+    spec: SandboxSpec,
+    controls: Controls,
+    step_limits: StepLimits,
+    channel: Channel,
+    held: Arc<Held>,
+    watch: Watch,
+    guardian: Guardian,
+}
+
+/// What a step reads and writes.
+pub struct StepIo<'a> {
+    /// `None` is `/dev/null`. It is not waited for: a step may end and leave it unread.
+    pub stdin: Option<Box<dyn AsyncRead + Send + Unpin + 'a>>,
+    /// Raw bytes. A slow writer slows the program down; a writer that fails is written to no more, and
+    /// the program sees a closed pipe.
+    pub stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
+    pub stderr: &'a mut (dyn AsyncWrite + Send + Unpin),
+    /// Cancelled: TERM to the program's group, the sandbox's grace, then KILL of everything.
+    pub cancel: CancellationToken,
+    /// Told when the program was executed.
+    pub started: Option<oneshot::Sender<()>>,
+}
+
+impl Sandbox {
+    /// Starts a sandbox that is as `spec` says, or none.
+    ///
+    /// # Errors
+    /// [`SandboxError::TooWeak`] where this machine holds a control more weakly than `spec` requires;
+    /// what the backend says; an init that does not answer.
+    pub async fn start(
+        backend: &dyn Backend,
+        spec: &SandboxSpec,
+        name: &str,
+    ) -> Result<Self, SandboxError> {
+        let controls = backend.controls().await?;
+        check_required(spec, &controls)?;
+        let watched = Watch::prepare(spec)?;
+        let Started {
+            from_init,
+            to_init,
+            lease,
+        } = backend.start(spec, name).await?;
+        let step_limits = lease.step_limits();
+        let held = Arc::new(Held::new(lease));
+        let opening = timeout(HANDSHAKE, Channel::open(from_init, to_init));
+        let channel = match opening.await {
+            Ok((channel, Ok(()))) => channel,
+            Ok((_, Err(over))) => return Err(held.give_up(over).await),
+            Err(_) => {
+                let why = format!("init did not answer within {} s", HANDSHAKE.as_secs());
+                return Err(held.give_up(Over::Ended(why)).await);
+            }
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            spec: spec.clone(),
+            controls,
+            step_limits,
+            watch: Watch::spawn(watched, Arc::clone(&held)),
+            guardian: Guardian::spawn(channel.ending(), Arc::clone(&held)),
+            channel,
+            held,
+        })
+    }
+
+    /// A word for each control, as this machine holds it.
+    pub fn controls(&self) -> &Controls {
+        &self.controls
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn spec(&self) -> &SandboxSpec {
+        &self.spec
+    }
+
+    /// Runs one step and spends the permit. Returns when its first process has ended, all its
+    /// descendants are gone, and all it wrote was written on. Dropped before that, the step is killed.
+    ///
+    /// # Errors
+    /// [`SandboxError::Refused`] where the permit is for another sandbox, or `io` passes an input the
+    /// permit does not name; [`SandboxError::NotStarted`]; and the end of the sandbox.
+    pub async fn step(
+        &self,
+        permit: Permit<ExecAction>,
+        io: StepIo<'_>,
+    ) -> Result<Exit, SandboxError> {
+        self.run(permit.into_act(), io).await
+    }
+
+    /// Steps that run now.
+    pub async fn alive(&self) -> usize {
+        self.channel.alive()
+    }
+
+    /// Ends it, and returns when nothing of it is left.
+    ///
+    /// # Errors
+    /// Where something is left.
+    pub async fn end(self) -> Result<(), SandboxError> {
+        drop(self.channel);
+        self.guardian.done().await
+    }
+
+    async fn run(&self, act: ExecAction, io: StepIo<'_>) -> Result<Exit, SandboxError> {
+        self.check(&act, &io)?;
+        let (step, streams) = match self.channel.prepare(io.stdin.is_some()).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.not_begun(error).await),
+        };
+        let wall = [self.spec.limits.wall_ms, act.wall_ms];
+        let wall = wall.into_iter().flatten().min().map(Duration::from_millis);
+        let order = self.order(step, act, io.stdin.is_some());
+        drive::Step {
+            sandbox: self,
+            order,
+            streams,
+            wall,
+        }
+        .drive(io)
+        .await
+    }
+
+    /// A permit is for what was shown: another world is another question.
+    fn check(&self, act: &ExecAction, io: &StepIo<'_>) -> Result<(), SandboxError> {
+        let why = if act.sandbox != self.spec {
+            "its permit is for another sandbox"
+        } else if io.stdin.is_some() && !act.stdin {
+            "its permit passes no input"
+        } else {
+            return Ok(());
+        };
+        Err(SandboxError::Refused {
+            what: "step".to_owned(),
+            why: why.to_owned(),
+            remedy: "ask again, for the sandbox as it is".to_owned(),
+        })
+    }
+
+    fn order(&self, step: u32, act: ExecAction, stdin: bool) -> StartStep {
+        let mut env = self.spec.env.clone();
+        env.extend(act.env);
+        let env = env.into_iter();
+        StartStep {
+            step,
+            argv: act.argv,
+            env: env
+                .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
+                .collect(),
+            cwd: act.cwd.into_bytes(),
+            stdin,
+            limits: self.step_limits.clone(),
+        }
+    }
+
+    async fn not_begun(&self, error: NotBegun) -> SandboxError {
+        match error {
+            NotBegun::Over => self.guardian.verdict().await,
+            NotBegun::TooLarge => SandboxError::NotStarted(StartError::TooLarge),
+            NotBegun::TooMany => SandboxError::Refused {
+                what: "step".to_owned(),
+                why: format!("{} run at the same time already", self.channel.alive()),
+                remedy: "wait until one of them has ended".to_owned(),
+            },
+        }
+    }
+}
+
+/// Never a silent weakening. A control nobody spoke of is absent.
+fn check_required(spec: &SandboxSpec, controls: &Controls) -> Result<(), SandboxError> {
+    for (&control, &want) in &spec.require {
+        let have = controls.get(&control).copied().unwrap_or(Strength::Absent);
+        if have < want {
+            return Err(SandboxError::TooWeak {
+                control,
+                have,
+                want,
+                remedy: remedy(control, have),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn remedy(control: Control, have: Strength) -> String {
+    format!(
+        "`fumehood doctor` says what this machine misses for it; or accept it with `require.{control} = \"{have}\"` in the policy"
+    )
+}
+
+#[cfg(test)]
+#[path = "../running_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! How much lies in the folders that a sandbox can write.
+//!
+//! Counted by descriptors and without following links, for a step may swap anything at any time.
+//! What counts is what the disk holds (blocks, not lengths) and every entry; a file with several
+//! names counts once. What hides from being counted is over the limit: folders nested without end,
+//! and folders that the sandbox's own user made unreadable.
+
+use crate::protocol::spec::{MountKind, SandboxSpec};
+use crate::sandbox::backend::SandboxError;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::statvfs::fstatvfs;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Deepest nesting that is followed; each level holds a descriptor.
+const MAX_DEPTH: usize = 200;
+
+/// Bytes of a block in `st_blocks`, whatever the file system's own are.
+const BLOCK: u64 = 512;
+
+const FOLDER: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
+/// The writable folders of a sandbox.
+pub(super) struct Roots {
+    folders: Vec<OwnedFd>,
+    /// Who the sandbox runs as.
+    uid: u32,
+}
+
+/// What may lie there. `None` is no limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ceiling {
+    pub(super) bytes: Option<u64>,
+    pub(super) files: Option<u64>,
+}
+
+impl Ceiling {
+    pub(super) fn is_open(self) -> bool {
+        self.bytes.is_none() && self.files.is_none()
+    }
+}
+
+impl Roots {
+    pub(super) fn open(spec: &SandboxSpec) -> Result<Self, SandboxError> {
+        let counted = |kind| matches!(kind, MountKind::Workspace | MountKind::Home);
+        let mut folders = Vec::new();
+        for mount in spec.mounts.iter().filter(|mount| counted(mount.kind)) {
+            let refused = |why: String| SandboxError::Refused {
+                what: mount.source.display().to_string(),
+                why,
+                remedy: "start again: the folder is judged anew".to_owned(),
+            };
+            let folder = open(&mount.source, FOLDER, Mode::empty())
+                .map_err(|errno| refused(format!("it cannot be opened: {}", errno.desc())))?;
+            let found = fstat(&folder).map_err(|errno| refused(errno.desc().to_owned()))?;
+            if (found.st_dev, found.st_ino) != (mount.device, mount.inode) {
+                return Err(refused("it is another folder now".to_owned()));
+            }
+            folders.push(folder);
+        }
+        let uid = spec.uid;
+        Ok(Self { folders, uid })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.folders.is_empty()
+    }
+
+    /// Free bytes on the fullest of their file systems.
+    pub(super) fn free(&self) -> Option<u64> {
+        let of = |folder| {
+            let found = fstatvfs(folder).ok()?;
+            Some(
+                found
+                    .blocks_available()
+                    .saturating_mul(found.fragment_size()),
+            )
+        };
+        self.folders.iter().filter_map(of).min()
+    }
+}
+
+/// Whether more lies there than may. Stops counting when that is known.
+pub(super) fn is_over(roots: &Roots, ceiling: Ceiling) -> bool {
+    let mut count = Count {
+        ceiling,
+        uid: roots.uid,
+        bytes: 0,
+        files: 0,
+        linked: HashSet::new(),
+    };
+    roots
+        .folders
+        .iter()
+        .any(|folder| count.add_tree(folder.as_fd()).is_err())
+}
+
+/// The limit is passed.
+struct Over;
+
+struct Count {
+    ceiling: Ceiling,
+    uid: u32,
+    bytes: u64,
+    files: u64,
+    /// Files with several names that were counted.
+    linked: HashSet<(u64, u64)>,
+}
+
+/// A folder that is being gone through: its subfolders still to come.
+struct Level {
+    dir: Dir,
+    folders: Vec<CString>,
+}
+
+impl Count {
+    fn add_tree(&mut self, root: BorrowedFd<'_>) -> Result<(), Over> {
+        let mut levels = Vec::new();
+        levels.extend(self.open(root, c".")?);
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.folders.pop() else {
+                levels.pop();
+                continue;
+            };
+            let Some(next) = self.open(level.dir.as_fd(), &name)? else {
+                continue;
+            };
+            if levels.len() >= MAX_DEPTH {
+                return Err(Over);
+            }
+            levels.push(next);
+        }
+        Ok(())
+    }
+
+    /// Opens a folder and counts what is in it. `None` where there is none any more, or nothing of
+    /// the sandbox's.
+    fn open(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<Level>, Over> {
+        let mut dir = match Dir::openat(parent, name, FOLDER, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::EACCES) => return self.unreadable(parent, name),
+            Err(_) => return Ok(None),
+        };
+        let mut folders = Vec::new();
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            // A folder that is removed while it is read ends early.
+            let Ok(entry) = entry else { break };
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                names.push(name.to_owned());
+            }
+            if self
+                .ceiling
+                .files
+                .is_some_and(|most| self.files + names.len() as u64 > most)
+            {
+                return Err(Over);
+            }
+        }
+        for name in names {
+            let Ok(found) = fstatat(&dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            self.add(&found)?;
+            if is_folder(&found) {
+                folders.push(name);
+            }
+        }
+        Ok(Some(Level { dir, folders }))
+    }
+
+    /// Another's folder is closed to the sandbox too; its own was closed to hide something.
+    fn unreadable(&self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<Level>, Over> {
+        match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) if found.st_uid == self.uid && is_folder(&found) => Err(Over),
+            _ => Ok(None),
+        }
+    }
+
+    fn add(&mut self, found: &FileStat) -> Result<(), Over> {
+        self.files += 1;
+        let again = found.st_nlink > 1
+            && !is_folder(found)
+            && !self.linked.insert((found.st_dev, found.st_ino));
+        if !again {
+            let blocks = u64::try_from(found.st_blocks).unwrap_or(0);
+            self.bytes = self.bytes.saturating_add(blocks.saturating_mul(BLOCK));
+        }
+        let over = |most: Option<u64>, have| most.is_some_and(|most| have > most);
+        match over(self.ceiling.bytes, self.bytes) || over(self.ceiling.files, self.files) {
+            true => Err(Over),
+            false => Ok(()),
+        }
+    }
+}
+
+fn is_folder(found: &FileStat) -> bool {
+    SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
+}

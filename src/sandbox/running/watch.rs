@@ -1,0 +1,231 @@
+//! The watch: what no kernel limit holds is measured while steps run, and over a limit all steps are
+//! killed.
+//!
+//! | measured | by | how often |
+//! |---|---|---|
+//! | memory, where no controller counts it | the lease | every 40 ms |
+//! | bytes and files of workspace and home | a walk | ten times the time it takes, 0.25 to 5 s |
+//! | free space around them | the file system | every 0.1 s |
+//!
+//! Nothing runs while no step does. Nobody can say whose bytes they are, so all steps go.
+
+use super::held::Held;
+use super::usage::{self, Ceiling, Roots};
+use super::verdict::{Alone, Stop};
+use crate::protocol::spec::SandboxSpec;
+use crate::sandbox::backend::SandboxError;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// Between two looks at memory; with the look itself it stays below 100 ms.
+const MEMORY: Duration = Duration::from_millis(40);
+
+/// Between two looks at free space.
+const SPACE: Duration = Duration::from_millis(100);
+
+/// A walk may take a tenth of the time.
+const WALK_SHARE: u32 = 9;
+const WALK_LEAST: Duration = Duration::from_millis(250);
+const WALK_MOST: Duration = Duration::from_secs(5);
+
+/// What must stay free for everybody else, unless there was little more to begin with.
+const FLOOR: u64 = 512 * 1024 * 1024;
+
+/// More stops than this at once are the same stop.
+const STOPS: usize = 8;
+
+/// Counts steps, and tells them to stop.
+pub(super) struct Watch {
+    crowd: Arc<watch::Sender<Crowd>>,
+    stops: broadcast::Sender<Stop>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Crowd {
+    running: usize,
+    /// Ever.
+    entered: u64,
+}
+
+/// A step that is watched while this lives.
+pub(super) struct Presence {
+    crowd: Arc<watch::Sender<Crowd>>,
+    stops: broadcast::Sender<Stop>,
+    first: bool,
+    number: u64,
+}
+
+impl Watch {
+    /// # Errors
+    /// Where what is to be measured is not what the specification says.
+    pub(super) fn prepare(spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
+        Ok(Prepared {
+            roots: Arc::new(Roots::open(spec)?),
+            ceiling: Ceiling {
+                bytes: spec.limits.workspace_size,
+                files: spec.limits.workspace_inodes,
+            },
+            memory: spec.limits.memory,
+        })
+    }
+
+    /// From now on; ends when this is dropped and no step runs.
+    pub(super) fn spawn(prepared: Prepared, held: Arc<Held>) -> Self {
+        let crowd = Arc::new(watch::Sender::new(Crowd::default()));
+        let (stops, _) = broadcast::channel(STOPS);
+        let Prepared {
+            roots,
+            ceiling,
+            memory,
+        } = prepared;
+        tokio::spawn(look(
+            crowd.subscribe(),
+            stops.clone(),
+            memory.map(|limit| (limit, held)),
+            Arc::clone(&roots),
+        ));
+        if !ceiling.is_open() && !roots.is_empty() {
+            tokio::spawn(walk(crowd.subscribe(), stops.clone(), roots, ceiling));
+        }
+        Self { crowd, stops }
+    }
+
+    /// A step begins.
+    pub(super) fn enter(&self) -> Presence {
+        let mut now = Crowd::default();
+        self.crowd.send_modify(|crowd| {
+            crowd.running += 1;
+            crowd.entered += 1;
+            now = *crowd;
+        });
+        Presence {
+            crowd: Arc::clone(&self.crowd),
+            stops: self.stops.clone(),
+            first: now.running == 1,
+            number: now.entered,
+        }
+    }
+}
+
+/// What to watch.
+pub(super) struct Prepared {
+    roots: Arc<Roots>,
+    ceiling: Ceiling,
+    memory: Option<u64>,
+}
+
+impl Presence {
+    /// Waits to be told to stop.
+    pub(super) async fn stopped(&self) -> Stop {
+        let mut stops = self.stops.subscribe();
+        loop {
+            match stops.recv().await {
+                Ok(stop) => return stop,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => pending().await,
+            }
+        }
+    }
+
+    /// Whether no other step ran at any time so far.
+    pub(super) fn alone(&self) -> Alone {
+        match self.first && self.crowd.borrow().entered == self.number {
+            true => Alone::Yes,
+            false => Alone::No,
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.crowd.send_modify(|crowd| crowd.running -= 1);
+    }
+}
+
+/// Looks at memory and free space while steps run.
+async fn look(
+    mut crowd: watch::Receiver<Crowd>,
+    stops: broadcast::Sender<Stop>,
+    memory: Option<(u64, Arc<Held>)>,
+    roots: Arc<Roots>,
+) {
+    while crowd.wait_for(|crowd| crowd.running > 0).await.is_ok() {
+        tokio::select! {
+            _ = crowd.wait_for(|crowd| crowd.running == 0) => {}
+            () = look_at_memory(memory.as_ref(), &stops) => {}
+            () = look_at_space(&roots, &stops) => {}
+        }
+    }
+}
+
+async fn look_at_memory(memory: Option<&(u64, Arc<Held>)>, stops: &broadcast::Sender<Stop>) {
+    let Some((limit, held)) = memory else {
+        return pending().await;
+    };
+    loop {
+        sleep(MEMORY).await;
+        match held.resident().await {
+            None => return pending().await,
+            Some(resident) if resident > *limit => stop(stops, Stop::OutOfMemory),
+            Some(_) => {}
+        }
+    }
+}
+
+async fn look_at_space(roots: &Arc<Roots>, stops: &broadcast::Sender<Stop>) {
+    let Some(before) = free(roots).await else {
+        return pending().await;
+    };
+    let floor = FLOOR.min(before / 2);
+    loop {
+        sleep(SPACE).await;
+        if free(roots).await.is_some_and(|now| now < floor) {
+            stop(stops, Stop::DiskFull);
+        }
+    }
+}
+
+/// The least of what is free around the roots. Asking a file system may take its time.
+async fn free(roots: &Arc<Roots>) -> Option<u64> {
+    let roots = Arc::clone(roots);
+    tokio::task::spawn_blocking(move || roots.free())
+        .await
+        .ok()?
+}
+
+/// Walks when it is due and a step runs. The clock goes on between steps, so that many short ones
+/// are no way around it.
+async fn walk(
+    mut crowd: watch::Receiver<Crowd>,
+    stops: broadcast::Sender<Stop>,
+    roots: Arc<Roots>,
+    ceiling: Ceiling,
+) {
+    let mut due = Instant::now();
+    loop {
+        tokio::select! {
+            () = sleep_until(due) => {}
+            // The sandbox is gone.
+            Err(_) = crowd.wait_for(|_| false) => return,
+        }
+        if crowd.wait_for(|crowd| crowd.running > 0).await.is_err() {
+            return;
+        }
+        let begun = Instant::now();
+        let roots = Arc::clone(&roots);
+        let measured = tokio::task::spawn_blocking(move || usage::is_over(&roots, ceiling)).await;
+        if matches!(measured, Ok(true)) {
+            stop(&stops, Stop::DiskFull);
+        }
+        let pause = begun.elapsed() * WALK_SHARE;
+        due = Instant::now() + pause.clamp(WALK_LEAST, WALK_MOST);
+    }
+}
+
+fn stop(stops: &broadcast::Sender<Stop>, stop: Stop) {
+    // Nobody is there when the last step has just ended.
+    let _ = stops.send(stop);
+}
