@@ -15,6 +15,12 @@ pub(super) const EXEC_DENIED: u8 = 126;
 /// `exec`: not found in the sandbox.
 pub(super) const EXEC_NOT_FOUND: u8 = 127;
 
+/// `run`, `doctor`: nothing here can isolate, or the sandbox broke.
+pub(super) const SANDBOX: u8 = 8;
+
+/// 128 + SIGINT.
+pub(super) const INTERRUPTED: u8 = 130;
+
 /// A command that did not come about.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -48,6 +54,11 @@ impl Failure {
             causes,
             ..Self::new(error, code)
         }
+    }
+
+    pub(super) fn because(mut self, cause: &dyn std::error::Error) -> Self {
+        self.causes.push(cause.to_string());
+        self
     }
 
     pub(super) fn remedy(mut self, remedy: Option<impl Into<String>>) -> Self {

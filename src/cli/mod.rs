@@ -4,11 +4,22 @@
 //! everything about it (questions, progress, errors) goes to standard error.
 
 mod args;
+mod doctor;
+mod doors;
+mod exec;
 mod failure;
+mod outlet;
+mod policy;
+mod question;
+mod request;
+mod screen;
+mod signals;
 
+use crate::config::Config;
 use args::{Cli, Command};
 use clap::Parser;
 use clap::error::ErrorKind;
+use failure::Failure;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -16,7 +27,7 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
     match Cli::try_parse_from(&typed) {
-        Ok(cli) => dispatch(cli),
+        Ok(cli) => start(cli).unwrap_or_else(|failure| failure.report()),
         Err(error) => {
             let code = match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
@@ -30,20 +41,48 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> ExitCode {
-    match cli.command {
-        Command::Run(_)
-        | Command::Exec(_)
-        | Command::Demo(_)
-        | Command::Doctor(_)
-        | Command::Policy(_)
-        | Command::Runs(_) => ExitCode::from(failure::USAGE),
+fn start(cli: Cli) -> Result<ExitCode, Failure> {
+    let own = match cli.command {
+        Command::Exec(_) => failure::EXEC_OWN,
+        _ => failure::USAGE,
+    };
+    let config = Config::from_environment()
+        .map_err(|error| Failure::of(&error, own).remedy(Some(error.remedy())))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of(&error, own))?;
+    let done = runtime.block_on(dispatch(&config, cli.command));
+    // A thread may still wait for standard input, which nobody will read any more.
+    runtime.shutdown_background();
+    done
+}
+
+async fn dispatch(config: &Config, command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Exec(args) => exec::exec(config, args).await,
+        Command::Doctor(args) => doctor::doctor(config, &args).await,
+        _ => Err(Failure::new("not yet", 2)),
+    }
+}
+
+/// What was asked for, on standard output. A reader that went away early wanted no more.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    let text = text.trim_end_matches('\n');
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new("failed to write to standard output", failure::USAGE).because(&error))
+        }
+        _ => Ok(()),
     }
 }
 
 /// One text and a line end on standard error, coloured where that is a terminal that wants it. A
 /// closed standard error takes nothing, and nothing can be done about it.
-pub(crate) fn say(text: &str) {
+fn say(text: &str) {
     use std::io::Write;
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }

@@ -102,6 +102,11 @@ pub enum Event {
         log_dropped: u64,
         changed: Vec<String>,
     },
+    /// The program was not executed.
+    StepNotStarted {
+        step: StepNumber,
+        why: String,
+    },
     SandboxEnded {
         name: String,
     },

@@ -36,6 +36,8 @@ pub struct ExecView {
     pub cwd: String,
     /// The files that argv names and those that changed since the last yes.
     pub files: Vec<FileView>,
+    /// Changed files that are not listed because there are too many.
+    pub omitted: usize,
     pub sandbox: SandboxSpec,
     /// How each control holds on this machine.
     pub controls: Controls,

@@ -76,6 +76,14 @@ pub fn owner_in(name: &str) -> Option<Owner> {
     Some(Owner { pid, start })
 }
 
+/// Effective uid and gid of this process.
+pub fn caller() -> (u32, u32) {
+    (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    )
+}
+
 /// The pid namespace of this process: pids of another one mean nothing here.
 pub fn pid_namespace() -> io::Result<u64> {
     Ok(fs::metadata("/proc/self/ns/pid")?.ino())

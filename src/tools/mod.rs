@@ -11,8 +11,13 @@
 //! sandbox, a record that cannot be written, a person who ends the run) is a [`ToolStop`]; the agent
 //! answers the call from its words and stops.
 
+pub mod bench;
+mod capture;
+pub mod desk;
 pub mod door;
+pub mod exec;
 mod router;
+mod tee;
 
 pub use router::Router;
 

@@ -602,3 +602,11 @@ async fn nothing_that_an_image_names_is_run_or_kept() {
         .await
         .unwrap();
 }
+
+/// True where an engine and the test image are there; says so where they are not and need not be.
+pub fn there() -> bool {
+    tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(backend(PathBuf::from("/dev/null")))
+        .is_some()
+}

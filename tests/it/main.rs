@@ -9,6 +9,8 @@
 
 mod boundaries;
 mod docker;
+mod env;
+mod exec;
 mod init;
 mod namespace;
 mod workspace;

@@ -1,0 +1,423 @@
+//! Wiring: from what was typed and what the machine has to a bench that is ready. The one place that
+//! names the concrete adapters.
+//!
+//! ```text
+//!   policy (+ --set) ─┐
+//!   engine? image? ───┼─▶ backend ─┐
+//!   --workspace ──────┤            ├─ plan ─▶ spec ─▶ Bench
+//!   --venv, --mount ──┘            │
+//!   record (locked) ───────────────┘
+//! ```
+
+use crate::config::Config;
+use crate::context::sanitise::visible;
+use crate::policy::model::{BackendChoice, Policy};
+use crate::protocol::control::Controls;
+use crate::protocol::event::Event;
+use crate::protocol::spec::{BackendKind, Mount, RootFs, SandboxSpec};
+use crate::protocol::stop::StopReason;
+use crate::record::{RecordError, RunRecord, RunStore, new_run_id};
+use crate::sandbox::backend::{Backend, SandboxError};
+use crate::sandbox::docker::{DockerBackend, DockerReport};
+use crate::sandbox::init_binary;
+use crate::sandbox::mount_source::{MountJudge, MountRequest};
+use crate::sandbox::namespace::{NamespaceBackend, NamespaceReport};
+use crate::sandbox::owner::{self, Owner};
+use crate::sandbox::plan::{self, PlanInput, PythonEnv, Source, WorkspaceFacts};
+use crate::sandbox::python::{self, Surroundings};
+use crate::tools::bench::{Bench, BenchSetup};
+use crate::tools::desk::Desk;
+use crate::tools::door::Door;
+use crate::workspace::{Opening, Place, Texts, Workspace, WorkspaceError};
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a sandbox is asked for with, as typed and parsed.
+#[derive(Debug, Clone)]
+pub struct SandboxRequest {
+    /// Effective already: file, built-in and `--set` together.
+    pub policy: Policy,
+    /// The folder that the policy's relative mounts start from.
+    pub policy_folder: PathBuf,
+    pub backend: Option<BackendChoice>,
+    pub image: Option<String>,
+    pub workspace: Option<PathBuf>,
+    pub venv: Option<PathBuf>,
+    pub mounts: Vec<MountRequest>,
+    pub env: BTreeMap<String, String>,
+}
+
+/// Which backend, and why.
+pub struct Chosen {
+    pub backend: Arc<dyn Backend>,
+    pub root: RootFs,
+    /// One sentence for the person.
+    pub reason: String,
+}
+
+/// What a run starts with.
+#[derive(Debug, Clone)]
+pub struct RunStart {
+    /// `run`, `exec` or `demo`.
+    pub command: &'static str,
+    pub task: String,
+    pub model: Option<String>,
+}
+
+/// A run that is ready to act: its record is open and says so.
+pub struct OpenedRun {
+    pub bench: Arc<Bench>,
+    pub desk: Desk,
+    pub record: Arc<RunRecord>,
+    /// What the user should know before it starts.
+    pub notes: Vec<String>,
+}
+
+/// Why a run did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Mount(#[from] crate::sandbox::mount_source::MountError),
+    #[error(transparent)]
+    Python(#[from] crate::sandbox::python::PythonError),
+    #[error(transparent)]
+    Plan(#[from] plan::PlanError),
+    #[error("failed to install init in {}", dir.display())]
+    Init {
+        dir: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("--image is for the docker backend, and {backend} was chosen")]
+    ImageWithoutEngine { backend: BackendKind },
+    #[error("the docker backend needs an image")]
+    NoImage,
+    #[error("image {reference:?} is not one the policy lets in")]
+    ImageNotAllowed { reference: String },
+    #[error("failed to read {what}")]
+    Machine {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Stop(#[from] crate::tools::ToolStop),
+}
+
+impl AppError {
+    /// What the user can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Record(error) => error.remedy(),
+            Self::Workspace(error) => error.remedy(),
+            Self::Sandbox(error) => error.remedy().map(str::to_owned),
+            Self::Mount(error) => Some(error.remedy()),
+            Self::Python(error) => Some(error.remedy()),
+            Self::Plan(error) => Some(error.remedy()),
+            Self::Init { .. } => {
+                Some("free some space, or set FUMEHOOD_HOME to a folder you may write in".into())
+            }
+            Self::ImageWithoutEngine { .. } => {
+                Some("leave out --image, or use --backend docker".into())
+            }
+            Self::NoImage => Some(
+                "name one with --image REF (`docker images` lists what is there), or use --backend namespace"
+                    .into(),
+            ),
+            Self::ImageNotAllowed { reference } => {
+                Some(format!("add it to the policy: image.allow = [{reference:?}]"))
+            }
+            Self::Machine { .. } | Self::Stop(_) => None,
+        }
+    }
+}
+
+/// The installed init of this version.
+pub fn install_init(config: &Config) -> Result<PathBuf, AppError> {
+    let dir = config.state.join("init");
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .and_then(|()| init_binary::install(&dir))
+        .map_err(|source| AppError::Init { dir, source })
+}
+
+/// Chooses and reaches the backend: what was typed, else what the policy says, else the machine.
+pub async fn choose_backend(config: &Config, request: &SandboxRequest) -> Result<Chosen, AppError> {
+    let init = install_init(config)?;
+    let typed = request
+        .backend
+        .filter(|choice| *choice != BackendChoice::Auto);
+    let host = config.docker_host.as_deref();
+    match (
+        typed.unwrap_or(request.policy.executor.backend),
+        &request.image,
+    ) {
+        (BackendChoice::Docker, Some(image)) => {
+            let engine = DockerBackend::connect(init, host).await?;
+            docker(engine, image, "asked for").await
+        }
+        (BackendChoice::Docker, None) => Err(AppError::NoImage),
+        (BackendChoice::Namespace, Some(_)) => Err(AppError::ImageWithoutEngine {
+            backend: BackendKind::Namespace,
+        }),
+        (BackendChoice::Namespace, None) => namespace(init, "asked for".to_owned()).await,
+        (BackendChoice::Auto, None) => namespace(init, "no image was named".to_owned()).await,
+        // An image was named: without an engine it cannot be had, and nothing else is what was meant.
+        (BackendChoice::Auto, Some(image)) => {
+            let engine = DockerBackend::connect(init, host).await?;
+            docker(engine, image, "an image was named and an engine answers").await
+        }
+    }
+}
+
+async fn docker(engine: DockerBackend, image: &str, why: &str) -> Result<Chosen, AppError> {
+    let found = engine.resolve_image(image).await?;
+    engine.sweep().await?;
+    Ok(Chosen {
+        root: RootFs::Image {
+            reference: found.reference,
+            id: found.id.clone(),
+        },
+        reason: format!("docker: {why}; {image} is {}", found.id),
+        backend: Arc::new(engine),
+    })
+}
+
+async fn namespace(init: PathBuf, why: String) -> Result<Chosen, AppError> {
+    let backend = NamespaceBackend::new(init)?;
+    backend.sweep().await?;
+    Ok(Chosen {
+        root: RootFs::HostSystem,
+        reason: format!("namespace: {why}"),
+        backend: Arc::new(backend),
+    })
+}
+
+/// What `doctor` looks at.
+pub struct Examined {
+    pub namespace: NamespaceReport,
+    pub docker: Result<(DockerReport, Controls), SandboxError>,
+}
+
+/// Looks at both backends by using them.
+pub async fn examine(config: &Config) -> Result<Examined, AppError> {
+    let init = install_init(config)?;
+    let host = config.docker_host.as_deref();
+    let docker = async {
+        let engine = DockerBackend::connect(init.clone(), host).await?;
+        Ok((engine.report(), engine.controls().await?))
+    };
+    Ok(Examined {
+        docker: docker.await,
+        namespace: NamespaceBackend::new(init)?.report().await,
+    })
+}
+
+/// Opens a run: locks its workspace, starts its record, plans its sandbox. Nothing has run yet.
+pub async fn open_run(
+    config: &Config,
+    request: SandboxRequest,
+    start: RunStart,
+    door: Arc<dyn Door>,
+) -> Result<OpenedRun, AppError> {
+    let chosen = choose_backend(config, &request).await?;
+    let controls = chosen.backend.controls().await?;
+    let run = new_run_id();
+    let record = Arc::new(RunStore::open(&config.state).create(&run)?);
+    let mut workspace = open_workspace(config, &request, &record)?;
+    let (spec, mut notes) = plan_sandbox(config, &request, &chosen, (&mut workspace, &record))?;
+    notes.insert(0, chosen.reason);
+    let desk = Desk::new(record.clone(), door);
+    desk.emit(&Event::RunStarted {
+        run: run.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: start.command.to_owned(),
+        task: start.task,
+        policy: request.policy.name.clone(),
+        policy_digest: request.policy.digest(),
+        workspace: workspace.path().display().to_string(),
+        model: start.model,
+    })?;
+    for text in &notes {
+        desk.emit(&Event::Notice { text: text.clone() })?;
+    }
+    let owner = Owner::this_process().map_err(|source| AppError::Machine {
+        what: "this process's start time",
+        source,
+    })?;
+    let bench = Arc::new(Bench::new(BenchSetup {
+        run,
+        owner,
+        policy: Arc::new(request.policy),
+        spec,
+        controls,
+        backend: chosen.backend,
+        workspace: Arc::new(workspace),
+        texts: Texts::create(&record.blobs_dir())?,
+        desk: desk.clone(),
+    })?);
+    Ok(OpenedRun {
+        bench,
+        desk,
+        record,
+        notes,
+    })
+}
+
+fn open_workspace(
+    config: &Config,
+    request: &SandboxRequest,
+    record: &RunRecord,
+) -> Result<Workspace, AppError> {
+    let opening = Opening {
+        state: &config.state,
+        user_home: Some(&config.user_home)
+            .filter(|home| home.as_path() != Path::new("/"))
+            .map(PathBuf::as_path),
+        run: record.run(),
+    };
+    Ok(match &request.workspace {
+        Some(dir) => Workspace::in_place(dir, &opening)?,
+        None => Workspace::fresh(record.dir(), &opening)?,
+    })
+}
+
+/// From the request to the one value that is shown, hashed and interpreted; and what to tell the user.
+fn plan_sandbox(
+    config: &Config,
+    request: &SandboxRequest,
+    chosen: &Chosen,
+    (workspace, record): (&mut Workspace, &RunRecord),
+) -> Result<(SandboxSpec, Vec<String>), AppError> {
+    let policy = &request.policy;
+    let backend = chosen.backend.kind();
+    let caller = owner::caller();
+    let (uid, gid) = plan::run_as(policy, backend, workspace.owner(), caller);
+    workspace.work_as(uid, gid)?;
+    let stock = workspace.take_stock()?;
+    let home = source(&crate::workspace::make_home(record.dir(), uid, gid)?);
+    let judge = MountJudge::new(&config.user_home, &config.state);
+    let inputs = judge_mounts(request, &judge)?;
+    let python = find_python(request, &judge, workspace, &chosen.root)?;
+    let facts = WorkspaceFacts {
+        root: source(workspace.place()),
+        protected: stock.protected.iter().map(source).collect(),
+    };
+    let passed = policy
+        .env
+        .pass
+        .iter()
+        .filter_map(|name| Some((name.clone(), config.environment.get(name)?.clone())))
+        .collect();
+    let spec = plan::plan(&PlanInput {
+        policy,
+        backend,
+        root: chosen.root.clone(),
+        uid,
+        gid,
+        workspace: &facts,
+        home: &home,
+        inputs: &inputs,
+        python: python.as_ref(),
+        passed: &passed,
+        typed: &request.env,
+        hostname: "fumehood",
+        cores: std::thread::available_parallelism()
+            .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+    })?;
+    let shared = stock.shared.iter().map(|path| {
+        format!(
+            "{} has a second name outside of the workspace: what is written to it changes that one too",
+            visible(&path.to_string_lossy())
+        )
+    });
+    let notes = python.map(|python| python.notes).unwrap_or_default();
+    Ok((spec, shared.chain(notes).collect()))
+}
+
+fn source(place: &Place) -> Source {
+    Source {
+        path: place.path.clone(),
+        device: place.device,
+        inode: place.inode,
+    }
+}
+
+/// Those of the policy, relative to its folder; then those typed, relative to where the user is.
+fn judge_mounts(request: &SandboxRequest, judge: &MountJudge) -> Result<Vec<Mount>, AppError> {
+    let mut mounts = Vec::new();
+    for mount in &request.policy.mounts {
+        let asked = MountRequest {
+            source: PathBuf::from(&mount.source),
+            target: PathBuf::from(&mount.target),
+            access: mount.access,
+        };
+        mounts.push(judge.judge(&asked, &request.policy_folder)?);
+    }
+    let here = here()?;
+    for asked in &request.mounts {
+        mounts.push(judge.judge(asked, &here)?);
+    }
+    Ok(mounts)
+}
+
+fn find_python(
+    request: &SandboxRequest,
+    judge: &MountJudge,
+    workspace: &Workspace,
+    root: &RootFs,
+) -> Result<Option<PythonEnv>, AppError> {
+    let Some(venv) = &request.venv else {
+        return Ok(None);
+    };
+    let around = Surroundings {
+        judge,
+        base: &here()?,
+        workspace: workspace.path(),
+        root,
+    };
+    Ok(Some(python::find(venv, &around)?))
+}
+
+fn here() -> Result<PathBuf, AppError> {
+    std::env::current_dir().map_err(|source| AppError::Machine {
+        what: "the working directory",
+        source,
+    })
+}
+
+impl OpenedRun {
+    /// Ends the sandbox, takes out what the workspace may not keep, and writes the last record.
+    pub async fn close(self, stop: StopReason, text: String) -> Result<i32, AppError> {
+        self.bench.end().await?;
+        let moved = self
+            .bench
+            .workspace()
+            .quarantine(&self.record.quarantine_dir())?;
+        if !moved.is_empty() {
+            let paths = moved
+                .iter()
+                .map(|each| visible(&each.to_string()))
+                .collect();
+            self.desk.emit(&Event::Quarantined { paths })?;
+        }
+        let exit_code = stop.exit_code();
+        self.desk.emit(&Event::RunEnded {
+            stop,
+            exit_code,
+            text,
+        })?;
+        Ok(exit_code)
+    }
+}

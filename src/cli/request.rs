@@ -1,0 +1,138 @@
+//! From what was typed to what the house understands, and from its errors to what a person reads.
+
+use super::args::{BackendArg, SandboxArgs};
+use super::failure::{self, Failure};
+use crate::app::{AppError, SandboxRequest};
+use crate::config::Config;
+use crate::policy::model::BackendChoice;
+use crate::protocol::stop::StopReason;
+use crate::sandbox::mount_source::MountRequest;
+use crate::sandbox::wire::StartError;
+use crate::tools::ToolStop;
+use std::collections::BTreeMap;
+
+/// Reads everything that shapes a sandbox; the first thing that makes no sense is said.
+pub(super) fn sandbox(config: &Config, args: &SandboxArgs) -> Result<SandboxRequest, Failure> {
+    let loaded = super::policy::effective(config, &args.policy, &args.set)?;
+    let mounts = args
+        .mounts
+        .iter()
+        .map(|spec| {
+            MountRequest::parse(spec)
+                .map_err(|error| Failure::of(&error, failure::USAGE).remedy(Some(error.remedy())))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(SandboxRequest {
+        policy: loaded.policy,
+        policy_folder: loaded.folder,
+        backend: args.backend.map(backend),
+        image: args.image.clone(),
+        workspace: args.workspace.clone(),
+        venv: args.venv.clone(),
+        mounts,
+        env: environment(config, &args.env)?,
+    })
+}
+
+pub(super) fn backend(typed: BackendArg) -> BackendChoice {
+    match typed {
+        BackendArg::Auto => BackendChoice::Auto,
+        BackendArg::Docker => BackendChoice::Docker,
+        BackendArg::Namespace => BackendChoice::Namespace,
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` for the user's own value.
+fn environment(config: &Config, typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    typed
+        .iter()
+        .map(|pair| match pair.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => match config.environment.get(pair) {
+                Some(value) => Ok((pair.clone(), value.clone())),
+                None => Err(Failure::new(
+                    format!("--env {pair}: you have no such variable"),
+                    failure::USAGE,
+                )
+                .remedy(Some(format!("write --env {pair}=VALUE")))),
+            },
+        })
+        .collect()
+}
+
+/// `90s`, `30m`, `2h`: milliseconds. A bare number has no unit and is refused.
+pub(super) fn duration_ms(flag: &str, text: &str) -> Result<u64, Failure> {
+    let wrong = |why: String| {
+        Failure::new(format!("{flag} {text}: {why}"), failure::USAGE)
+            .remedy(Some("write a number and a unit, as in 90s, 30m or 2h"))
+    };
+    let duration = humantime::parse_duration(text).map_err(|error| wrong(error.to_string()))?;
+    match u64::try_from(duration.as_millis()) {
+        Ok(0) => Err(wrong("it is no time at all".to_owned())),
+        Ok(milliseconds) => Ok(milliseconds),
+        Err(_) => Err(wrong("it is too long".to_owned())),
+    }
+}
+
+/// An error of the wiring, with its remedy.
+pub(super) fn app_failure(error: &AppError, code: u8) -> Failure {
+    Failure::of(error, code).remedy(error.remedy())
+}
+
+/// Why a run stopped in the middle of a call: for the record, and for the person.
+pub(super) fn stopped(
+    stop: &ToolStop,
+    code: u8,
+) -> (StopReason, Result<std::process::ExitCode, Failure>) {
+    let reason = stop_reason(stop);
+    let failure = match stop {
+        ToolStop::Aborted { .. } => Failure::new(stop, failure::EXEC_DENIED),
+        ToolStop::NobodyAsked { remedy, .. } => {
+            Failure::new(stop, failure::EXEC_DENIED).remedy(Some(remedy.clone()))
+        }
+        ToolStop::Interrupted => Failure::new(stop, failure::INTERRUPTED),
+        ToolStop::Sandbox { remedy, .. } => Failure::new(stop, code).remedy(remedy.clone()),
+        ToolStop::Record { .. } => Failure::new(stop, code)
+            .remedy(Some("free some space; without a record nothing is run")),
+    };
+    (reason, Err(failure))
+}
+
+fn stop_reason(stop: &ToolStop) -> StopReason {
+    match stop {
+        ToolStop::Aborted { .. } | ToolStop::NobodyAsked { .. } => StopReason::Denied {
+            why: stop.to_string(),
+        },
+        ToolStop::Interrupted => StopReason::Interrupted,
+        ToolStop::Sandbox { .. } | ToolStop::Record { .. } => StopReason::Sandbox {
+            error: stop.to_string(),
+        },
+    }
+}
+
+/// The exit code of `exec` for a program that was not executed.
+pub(super) fn not_started_code(error: &StartError) -> u8 {
+    match error {
+        StartError::NotFound => failure::EXEC_NOT_FOUND,
+        StartError::NotExecutable { .. } => failure::EXEC_DENIED,
+        StartError::WorkingDirectory { .. }
+        | StartError::TooLarge
+        | StartError::Resources { .. }
+        | StartError::Unconfined { .. }
+        | StartError::Invalid { .. } => failure::EXEC_OWN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_needs_a_unit() {
+        assert_eq!(duration_ms("--timeout", "90s").unwrap(), 90_000);
+        for text in ["90", "", "0s", "soon", "-1s"] {
+            let failure = duration_ms("--timeout", text).unwrap_err();
+            assert!(failure.remedy.unwrap().contains("unit"), "{text}");
+        }
+    }
+}

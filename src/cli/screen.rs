@@ -1,0 +1,320 @@
+//! What a run looks like on a terminal: one event in, the lines it adds out. Pure; nothing is printed.
+//!
+//! ```text
+//!   ● the model's words, as they stream
+//!     ▸ tool        what it is called with
+//!     │ output of the program, live
+//!     ✓ ✗           how it ended
+//! ```
+//!
+//! A line that comes from a program always starts with `│`, so nothing it prints can look like
+//! Fumehood's own words.
+
+use crate::protocol::event::{Approver, Event};
+use crate::protocol::outcome::{Exit, Outcome};
+use crate::protocol::stop::StopReason;
+use anstyle::{AnsiColor, Style};
+use serde_json::Value;
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GREEN: Style = colour(AnsiColor::Green);
+const RED: Style = colour(AnsiColor::Red);
+const YELLOW: Style = colour(AnsiColor::Yellow);
+const CYAN: Style = colour(AnsiColor::Cyan);
+
+/// Lines of a tool's answer shown before it is folded.
+const SHOWN: usize = 4;
+
+/// Columns of an argument shown on the line of a call.
+const COLUMNS: usize = 100;
+
+const fn colour(colour: AnsiColor) -> Style {
+    Style::new().fg_color(Some(anstyle::Color::Ansi(colour)))
+}
+
+/// What the screen remembers between events.
+#[derive(Debug, Default)]
+pub(super) struct Screen {
+    /// Something was written since the last line end.
+    open: Open,
+    /// The last tool called shows its output live, so its answer is not repeated.
+    live: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Open {
+    #[default]
+    Nothing,
+    /// The model's words.
+    Words,
+    /// A program's output, within a line.
+    Output,
+}
+
+impl Screen {
+    /// The text that `event` adds, styled with ANSI sequences of our own only.
+    pub(super) fn render(&mut self, event: &Event) -> String {
+        match event {
+            Event::TextDelta { text } => self.words(text),
+            Event::Output { text, .. } => self.output(text),
+            other => {
+                let lines = self.lines(other);
+                match lines.is_empty() {
+                    true => String::new(),
+                    false => format!("{}{}\n", self.close(), lines.join("\n")),
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) -> &'static str {
+        match std::mem::take(&mut self.open) {
+            Open::Nothing => "",
+            Open::Words | Open::Output => "\n",
+        }
+    }
+
+    /// Words stream in; the lines after the first are set under the first.
+    fn words(&mut self, text: &str) -> String {
+        let before = match self.open {
+            Open::Words => String::new(),
+            Open::Output => format!("\n\n{BOLD}●{BOLD:#} "),
+            Open::Nothing if text.trim().is_empty() => return String::new(),
+            Open::Nothing => format!("\n{BOLD}●{BOLD:#} "),
+        };
+        let text = match before.is_empty() {
+            true => text,
+            false => text.trim_start(),
+        };
+        self.open = Open::Words;
+        format!("{before}{}", text.replace('\n', "\n  "))
+    }
+
+    fn output(&mut self, text: &str) -> String {
+        let mut out = String::new();
+        for piece in text.split_inclusive('\n') {
+            if self.open != Open::Output {
+                out.push_str(self.close());
+                out.push_str(&format!("    {DIM}│{DIM:#} "));
+            }
+            out.push_str(piece.trim_end_matches('\n'));
+            self.open = match piece.ends_with('\n') {
+                true => {
+                    out.push('\n');
+                    Open::Nothing
+                }
+                false => Open::Output,
+            };
+        }
+        out
+    }
+
+    fn lines(&mut self, event: &Event) -> Vec<String> {
+        match event {
+            Event::RunStarted { .. } => header(event),
+            Event::ModelAnswered { .. }
+            | Event::UserInput { .. }
+            | Event::Asked { .. }
+            | Event::StepStarted { .. }
+            | Event::SandboxEnded { .. }
+            | Event::TextDelta { .. }
+            | Event::Output { .. } => Vec::new(),
+            Event::ToolCalled {
+                name, arguments, ..
+            } => {
+                self.live = name == "exec";
+                vec![format!(
+                    "  {CYAN}▸ {name}{CYAN:#} {}",
+                    call(name, arguments)
+                )]
+            }
+            Event::ToolAnswered { ok, text, .. } => answer(*ok, text, self.live),
+            Event::Decided {
+                allowed,
+                approver,
+                why,
+                ..
+            } => vec![decided(*allowed, approver, why)],
+            Event::SandboxStarted { backend, image, .. } => {
+                let image = image.as_ref().map_or(String::new(), |id| format!(", {id}"));
+                vec![format!("    {DIM}sandbox up ({backend}{image}){DIM:#}")]
+            }
+            Event::StepEnded {
+                exit, log_dropped, ..
+            } => step_ended(exit, *log_dropped),
+            Event::StepNotStarted { why, .. } => vec![format!("    {RED}not started{RED:#} {why}")],
+            Event::CloneStarted { .. } => Vec::new(),
+            Event::CloneEnded { .. } => cloned(event),
+            Event::Quarantined { paths } => paths
+                .iter()
+                .map(|path| format!("  {YELLOW}moved out of the workspace{YELLOW:#} {path}"))
+                .collect(),
+            Event::Notice { text } => vec![format!("  {DIM}{text}{DIM:#}")],
+            Event::RunEnded { stop, text, .. } => ended(stop, text),
+        }
+    }
+}
+
+fn header(event: &Event) -> Vec<String> {
+    let Event::RunStarted {
+        run,
+        policy,
+        workspace,
+        model,
+        task,
+        ..
+    } = event
+    else {
+        return Vec::new();
+    };
+    let model = model.as_deref().unwrap_or("none");
+    vec![
+        format!("{DIM}run{DIM:#}       {run}"),
+        format!("{DIM}model{DIM:#}     {model}"),
+        format!("{DIM}policy{DIM:#}    {policy}"),
+        format!("{DIM}workspace{DIM:#} {workspace}"),
+        format!("{DIM}task{DIM:#}      {BOLD}{task}{BOLD:#}"),
+    ]
+}
+
+/// A call in a few words; what is not understood is shown as it came.
+fn call(name: &str, arguments: &str) -> String {
+    let Ok(value) = serde_json::from_str::<Value>(arguments) else {
+        return cut(arguments);
+    };
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let lines = |key: &str| text(key).map_or(0, |text| text.lines().count());
+    let said = match name {
+        "exec" => text("command").or_else(|| value.get("argv").map(argv)),
+        "write" => text("path").map(|path| format!("{path} ({} lines)", lines("content"))),
+        "read" | "list" | "edit" => text("path"),
+        "clone_repo" => text("url").map(|url| match text("rev") {
+            Some(rev) => format!("{url} at {rev}"),
+            None => url,
+        }),
+        _ => None,
+    };
+    cut(&said.unwrap_or_else(|| arguments.to_owned()))
+}
+
+fn argv(value: &Value) -> String {
+    let words = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
+    words.join(" ")
+}
+
+/// One line; the count of what is not shown is.
+fn cut(text: &str) -> String {
+    let first = text.lines().next().unwrap_or_default();
+    let shown: String = first.chars().take(COLUMNS).collect();
+    match text.chars().count() - shown.chars().count() {
+        0 => shown,
+        more => format!("{shown} {DIM}(+{more} characters){DIM:#}"),
+    }
+}
+
+fn answer(ok: bool, text: &str, live: bool) -> Vec<String> {
+    if live && ok {
+        return Vec::new();
+    }
+    let mark = match ok {
+        true => format!("{GREEN}✓{GREEN:#}"),
+        false => format!("{RED}✗{RED:#}"),
+    };
+    let count = text.lines().count();
+    let mut lines: Vec<_> = text
+        .lines()
+        .take(SHOWN)
+        .enumerate()
+        .map(|(n, line)| match n {
+            0 => format!("    {mark} {}", cut(line)),
+            _ => format!("      {DIM}{}{DIM:#}", cut(line)),
+        })
+        .collect();
+    if count > SHOWN {
+        lines.push(format!("      {DIM}… {} more lines{DIM:#}", count - SHOWN));
+    }
+    lines
+}
+
+fn decided(allowed: bool, approver: &Approver, why: &str) -> String {
+    let by = match approver {
+        Approver::Policy { rule } => format!("the policy ({rule})"),
+        Approver::Person => "you".to_owned(),
+        Approver::YesFlag => "--yes".to_owned(),
+        Approver::Remembered => "your yes to these very bytes".to_owned(),
+        Approver::Typed => "you, who typed it".to_owned(),
+        Approver::NoTerminal => "nobody: no terminal to ask at".to_owned(),
+    };
+    match allowed {
+        true => format!("    {GREEN}allowed{GREEN:#} {DIM}by {by}{DIM:#}"),
+        false => format!("    {RED}denied{RED:#} {DIM}by {by}{DIM:#} {why}"),
+    }
+}
+
+fn step_ended(exit: &Exit, dropped: u64) -> Vec<String> {
+    let style = match exit.outcome {
+        Outcome::Code(0) => GREEN,
+        _ => RED,
+    };
+    let usage = &exit.usage;
+    let mut lines = vec![format!(
+        "    {style}{}{style:#} {DIM}in {:.1} s, {} MiB at most{DIM:#}",
+        exit.outcome,
+        usage.wall_ms as f64 / 1000.0,
+        usage.max_rss >> 20
+    )];
+    if usage.leftovers > 0 {
+        lines.push(format!(
+            "    {DIM}{} processes left behind were ended with it{DIM:#}",
+            usage.leftovers
+        ));
+    }
+    if dropped > 0 {
+        lines.push(format!(
+            "    {DIM}{dropped} bytes of output are not on disk (limits.log_bytes){DIM:#}"
+        ));
+    }
+    lines
+}
+
+fn cloned(event: &Event) -> Vec<String> {
+    let Event::CloneEnded {
+        commit,
+        files,
+        bytes,
+        notes,
+        ..
+    } = event
+    else {
+        return Vec::new();
+    };
+    let short = commit.get(..12).unwrap_or(commit);
+    let mut lines = vec![format!(
+        "    {DIM}{files} files, {bytes} bytes, commit {short}{DIM:#}"
+    )];
+    lines.extend(notes.iter().map(|note| format!("    {DIM}{note}{DIM:#}")));
+    lines
+}
+
+fn ended(stop: &StopReason, text: &str) -> Vec<String> {
+    let (style, said) = match stop {
+        StopReason::Finished => (GREEN, "finished".to_owned()),
+        StopReason::IterationCap { turns } => (YELLOW, format!("stopped after {turns} turns")),
+        StopReason::ContextFull { tokens, window } => (
+            YELLOW,
+            format!("the conversation ({tokens} tokens) no longer fits the model's {window}"),
+        ),
+        StopReason::DoomLoop { pattern } => {
+            (YELLOW, format!("the model went in circles: {pattern}"))
+        }
+        StopReason::Denied { why } => (RED, format!("denied: {why}")),
+        StopReason::Model { error } => (RED, format!("the model failed: {error}")),
+        StopReason::Sandbox { error } => (RED, format!("the sandbox failed: {error}")),
+        StopReason::Interrupted => (YELLOW, "interrupted".to_owned()),
+    };
+    let mut lines = vec![format!("\n{style}{said}{style:#}")];
+    lines.extend((!text.is_empty()).then(|| text.to_owned()));
+    lines
+}

@@ -1,0 +1,445 @@
+//! The one path on which anything is executed, for the agent's `exec` and for the user's alike.
+//!
+//! ```text
+//!   request ─▶ look at the workspace ─▶ act (argv, sandbox, code tree, policy) ─▶ gate ─▶ permit
+//!                  ▲                                                                 │
+//!                  │ the tree changed meanwhile: a new question                      ▼
+//!                  └───────────────────────── look again ◀── sandbox up (kept for the run)
+//!                                                  │ the same
+//!                                                  ▼
+//!              recorded ─▶ step ─▶ log on disk, and whoever reads along ─▶ recorded, with what changed
+//! ```
+
+use super::ToolStop;
+use super::desk::{About, Desk, Patience, Scope, Settled};
+use super::tee::Tee;
+use crate::context::sanitise::visible;
+use crate::policy::action::{ExecAction, Origin};
+use crate::policy::gate::{Standing, decide_exec};
+use crate::policy::model::Policy;
+use crate::policy::permit::{Denial, Permit};
+use crate::protocol::control::Controls;
+use crate::protocol::event::Event;
+use crate::protocol::ids::{Digest, RunId, StepNumber};
+use crate::protocol::outcome::Exit;
+use crate::protocol::question::{ExecView, QuestionBody};
+use crate::protocol::spec::{RootFs, SandboxSpec};
+use crate::record::{LogWriter, RunRecord, Stream};
+use crate::sandbox::backend::{Backend, SandboxError};
+use crate::sandbox::owner::{Owner, sandbox_name};
+use crate::sandbox::wire::StartError;
+use crate::sandbox::{Sandbox, StepIo};
+use crate::workspace::{
+    Artifacts, Snapshot, SnapshotRequest, Texts, ViewRequest, Workspace, WorkspaceError, changes,
+    code_tree, names_artifact,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Bytes of a line where the policy sets none.
+const LOG_LINE: u64 = 64 * 1024;
+
+/// What a bench is set up from.
+pub struct BenchSetup {
+    pub run: RunId,
+    pub owner: Owner,
+    pub policy: Arc<Policy>,
+    pub spec: SandboxSpec,
+    pub controls: Controls,
+    pub backend: Arc<dyn Backend>,
+    pub workspace: Arc<Workspace>,
+    /// Where small texts of the workspace are kept, for the differences that questions show.
+    pub texts: Texts,
+    pub desk: Desk,
+}
+
+/// One workspace, one sandbox that stays warm, and what has been said yes to.
+pub struct Bench {
+    setup: Arc<BenchSetup>,
+    artifacts: Arc<Artifacts>,
+    policy_digest: Digest,
+    sandbox: Mutex<Option<Arc<Sandbox>>>,
+    memory: Mutex<Memory>,
+    steps: AtomicU32,
+}
+
+/// What a run remembers of its approvals.
+#[derive(Default)]
+struct Memory {
+    standing: Standing,
+    /// The workspace as last seen: unchanged files are not read again.
+    seen: Option<Arc<Snapshot>>,
+    /// The workspace at the last yes: what a question shows the difference to.
+    approved: Option<Arc<Snapshot>>,
+}
+
+/// The workspace at one moment, and what of it is code.
+struct Seen {
+    tree: Arc<Snapshot>,
+    code: Digest,
+}
+
+/// One execution as asked for.
+#[derive(Debug, Clone)]
+pub struct ExecRequest {
+    pub origin: Origin,
+    pub argv: Vec<Vec<u8>>,
+    pub cwd: String,
+    pub env: BTreeMap<String, String>,
+    pub wall_ms: Option<u64>,
+}
+
+/// The streams of one execution.
+pub struct BenchIo<'a> {
+    /// From [`Bench::next_step`]: names the logs.
+    pub step: StepNumber,
+    /// `None` is the empty input.
+    pub stdin: Option<Box<dyn AsyncRead + Send + Unpin + 'a>>,
+    pub stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
+    pub stderr: &'a mut (dyn AsyncWrite + Send + Unpin),
+    pub cancel: CancellationToken,
+}
+
+/// How an execution went.
+#[derive(Debug)]
+pub enum Executed {
+    Ran {
+        exit: Exit,
+        /// Files of the workspace that came, changed or went.
+        changed: Vec<String>,
+    },
+    Denied(Denial),
+    /// The program was not executed.
+    NotStarted(StartError),
+}
+
+impl Bench {
+    /// # Errors
+    /// When the policy's artifact globs make no sense.
+    pub fn new(setup: BenchSetup) -> Result<Self, WorkspaceError> {
+        Ok(Self {
+            policy_digest: setup.policy.digest(),
+            artifacts: Arc::new(Artifacts::new(&setup.policy.artifacts.include)?),
+            setup: Arc::new(setup),
+            sandbox: Mutex::new(None),
+            memory: Mutex::default(),
+            steps: AtomicU32::new(0),
+        })
+    }
+
+    pub fn desk(&self) -> &Desk {
+        &self.setup.desk
+    }
+
+    pub fn workspace(&self) -> &Workspace {
+        &self.setup.workspace
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.setup.policy
+    }
+
+    pub fn policy_digest(&self) -> &Digest {
+        &self.policy_digest
+    }
+
+    pub fn run(&self) -> &RunId {
+        &self.setup.run
+    }
+
+    /// Decides, asks where the policy says so, runs, records. Output goes to `io` as it comes.
+    ///
+    /// # Errors
+    /// When the run cannot go on: a person ended it, the sandbox or the record failed.
+    pub async fn exec(&self, request: &ExecRequest, io: BenchIo<'_>) -> Result<Executed, ToolStop> {
+        let mut seen = self.look().await?;
+        loop {
+            let act = self.act(request, &seen, &io);
+            let permit = match self.settle(act, &seen, &io.cancel).await? {
+                Ok(permit) => permit,
+                Err(denial) => return Ok(Executed::Denied(denial)),
+            };
+            let sandbox = self.sandbox().await?;
+            if self.setup.policy.approval.alone && sandbox.alive().await > 0 {
+                return Ok(Executed::Denied(not_alone()));
+            }
+            let now = self.look().await?;
+            if now.code == permit.act().code {
+                return self.start(permit, &sandbox, &now, io).await;
+            }
+            self.setup.desk.emit(&Event::Notice {
+                text: "the code changed between the yes and the start: it was not run".to_owned(),
+            })?;
+            seen = now;
+        }
+    }
+
+    /// A number for the next execution; numbers of what was denied are not used again.
+    pub fn next_step(&self) -> StepNumber {
+        StepNumber(self.steps.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Bytes of one line in anything but the raw log.
+    pub fn max_line(&self) -> usize {
+        let bytes = self.setup.policy.limits.log_line.unwrap_or(LOG_LINE);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Ends the sandbox, if one was started.
+    pub async fn end(&self) -> Result<(), ToolStop> {
+        let Some(sandbox) = self.sandbox.lock().await.take() else {
+            return Ok(());
+        };
+        let name = sandbox.name().to_owned();
+        // A step that still holds it keeps it; its cancellation ends it, and the pipe the rest.
+        if let Ok(sandbox) = Arc::try_unwrap(sandbox) {
+            sandbox.end().await.map_err(broken)?;
+        }
+        self.setup.desk.emit(&Event::SandboxEnded { name })
+    }
+
+    /// The workspace as it is now. Off the async threads: it walks and hashes.
+    async fn look(&self) -> Result<Seen, ToolStop> {
+        let mut memory = self.memory.lock().await;
+        let (setup, artifacts) = (self.setup.clone(), self.artifacts.clone());
+        let before = memory.seen.clone();
+        let seen = tokio::task::spawn_blocking(move || -> Result<Seen, WorkspaceError> {
+            let tree = setup.workspace.snapshot(&SnapshotRequest {
+                artifacts: &artifacts,
+                previous: before.as_deref(),
+                texts: Some(&setup.texts),
+            })?;
+            Ok(Seen {
+                code: code_tree(&tree, &artifacts)?,
+                tree: Arc::new(tree),
+            })
+        })
+        .await
+        .map_err(|error| unreadable(&error))?
+        .map_err(|error| unreadable(&error))?;
+        memory.seen = Some(seen.tree.clone());
+        Ok(seen)
+    }
+
+    fn act(&self, request: &ExecRequest, seen: &Seen, io: &BenchIo<'_>) -> ExecAction {
+        ExecAction {
+            run: self.setup.run.clone(),
+            origin: request.origin,
+            argv: request.argv.clone(),
+            cwd: request.cwd.clone(),
+            env: request.env.clone(),
+            stdin: io.stdin.is_some(),
+            wall_ms: request.wall_ms,
+            sandbox: self.setup.spec.clone(),
+            policy: self.policy_digest.clone(),
+            code: seen.code.clone(),
+            names_artifact: names_artifact(
+                &request.argv,
+                &request.cwd,
+                &self.artifacts,
+                &seen.tree,
+            ),
+        }
+    }
+
+    async fn settle(
+        &self,
+        act: ExecAction,
+        seen: &Seen,
+        cancel: &CancellationToken,
+    ) -> Result<Result<Permit<ExecAction>, Denial>, ToolStop> {
+        let (standing, approved) = {
+            let memory = self.memory.lock().await;
+            (memory.standing.clone(), memory.approved.clone())
+        };
+        let about = About::act(&act);
+        let verdict = decide_exec(&self.setup.policy, &standing, act);
+        let patience = Patience {
+            timeout: self
+                .setup
+                .policy
+                .approval
+                .timeout_ms
+                .map(Duration::from_millis),
+            cancel: cancel.clone(),
+        };
+        let body = |act: &ExecAction| self.view(act, approved.as_deref(), &seen.tree);
+        match self
+            .setup
+            .desk
+            .settle(about, verdict, body, &patience)
+            .await?
+        {
+            Settled::Denied(denial) => Ok(Err(denial)),
+            Settled::Granted { permit, scope } => {
+                let mut memory = self.memory.lock().await;
+                if scope != Scope::Unasked {
+                    memory.standing.yes_given = true;
+                    memory.approved = Some(seen.tree.clone());
+                }
+                if scope == Scope::Run {
+                    memory.standing.remembered.insert(permit.digest().clone());
+                }
+                Ok(Ok(permit))
+            }
+        }
+    }
+
+    fn view(&self, act: &ExecAction, approved: Option<&Snapshot>, tree: &Snapshot) -> QuestionBody {
+        let argv = act.argv.iter();
+        let views = self.setup.workspace.file_views(&ViewRequest {
+            argv: &act.argv,
+            cwd: &act.cwd,
+            artifacts: &self.artifacts,
+            approved,
+            now: tree,
+            texts: &self.setup.texts,
+        });
+        QuestionBody::Exec(Box::new(ExecView {
+            argv: argv
+                .map(|word| visible(&String::from_utf8_lossy(word)))
+                .collect(),
+            cwd: visible(&act.cwd),
+            files: views.files,
+            omitted: views.omitted,
+            sandbox: act.sandbox.clone(),
+            controls: self.setup.controls.clone(),
+            wall_ms: act.wall_ms,
+        }))
+    }
+
+    /// The run's sandbox, started with the first execution.
+    async fn sandbox(&self) -> Result<Arc<Sandbox>, ToolStop> {
+        let mut held = self.sandbox.lock().await;
+        if let Some(sandbox) = &*held {
+            return Ok(sandbox.clone());
+        }
+        let BenchSetup {
+            owner, run, spec, ..
+        } = &*self.setup;
+        let name = sandbox_name(*owner, run, 1);
+        let sandbox = Sandbox::start(&*self.setup.backend, spec, &name)
+            .await
+            .map_err(broken)?;
+        self.setup.desk.emit(&Event::SandboxStarted {
+            name,
+            backend: spec.backend,
+            image: match &spec.root {
+                RootFs::HostSystem => None,
+                RootFs::Image { id, .. } => Some(id.clone()),
+            },
+            controls: sandbox.controls().clone(),
+        })?;
+        let sandbox = Arc::new(sandbox);
+        *held = Some(sandbox.clone());
+        Ok(sandbox)
+    }
+
+    /// The act itself: announced on disk, done, told.
+    async fn start(
+        &self,
+        permit: Permit<ExecAction>,
+        sandbox: &Sandbox,
+        before: &Seen,
+        io: BenchIo<'_>,
+    ) -> Result<Executed, ToolStop> {
+        let step = io.step;
+        let act = permit.act();
+        self.setup.desk.emit(&Event::StepStarted {
+            step,
+            argv: act
+                .argv
+                .iter()
+                .map(|word| visible(&String::from_utf8_lossy(word)))
+                .collect(),
+            cwd: act.cwd.clone(),
+            digest: permit.digest().clone(),
+        })?;
+        let mut stdout = Tee::new(self.log(step, Stream::Stdout)?, io.stdout);
+        let mut stderr = Tee::new(self.log(step, Stream::Stderr)?, io.stderr);
+        let streams = StepIo {
+            stdin: io.stdin,
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+            cancel: io.cancel,
+            started: None,
+        };
+        let ended = sandbox.step(permit, streams).await;
+        let dropped = stdout.into_log().finish().dropped + stderr.into_log().finish().dropped;
+        match ended {
+            Ok(exit) => self.tell_end(step, exit, dropped, before).await,
+            Err(SandboxError::NotStarted(error)) => {
+                self.setup.desk.emit(&Event::StepNotStarted {
+                    step,
+                    why: format!("{error:?}"),
+                })?;
+                Ok(Executed::NotStarted(error))
+            }
+            Err(error) => {
+                // It is gone, whatever it was: the next execution gets a new one.
+                *self.sandbox.lock().await = None;
+                Err(broken(error))
+            }
+        }
+    }
+
+    async fn tell_end(
+        &self,
+        step: StepNumber,
+        exit: Exit,
+        log_dropped: u64,
+        before: &Seen,
+    ) -> Result<Executed, ToolStop> {
+        let after = self.look().await?;
+        let changed: Vec<String> = changes(&before.tree, &after.tree)
+            .iter()
+            .map(|change| visible(&change.path.to_string_lossy()))
+            .collect();
+        self.setup.desk.emit(&Event::StepEnded {
+            step,
+            exit: exit.clone(),
+            log: RunRecord::step_log_name(step, Stream::Stdout),
+            log_dropped,
+            changed: changed.clone(),
+        })?;
+        Ok(Executed::Ran { exit, changed })
+    }
+
+    fn log(&self, step: StepNumber, stream: Stream) -> Result<LogWriter, ToolStop> {
+        let bytes = self.setup.policy.limits.log_bytes;
+        self.setup
+            .desk
+            .record()
+            .step_log(step, stream, bytes)
+            .map_err(|error| ToolStop::Record {
+                error: error.to_string(),
+            })
+    }
+}
+
+fn not_alone() -> Denial {
+    Denial {
+        rule: "approval.alone".to_owned(),
+        why: "another step is still running in the sandbox".to_owned(),
+    }
+}
+
+fn broken(error: SandboxError) -> ToolStop {
+    ToolStop::Sandbox {
+        error: error.to_string(),
+        remedy: error.remedy().map(str::to_owned),
+    }
+}
+
+/// A workspace that cannot be looked at cannot be approved.
+fn unreadable(error: &dyn std::error::Error) -> ToolStop {
+    ToolStop::Sandbox {
+        error: format!("failed to read the workspace: {error}"),
+        remedy: None,
+    }
+}
