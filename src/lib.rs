@@ -35,6 +35,7 @@ pub mod llm;
 pub mod policy;
 pub mod protocol;
 pub mod record;
+pub mod repo;
 pub mod sandbox;
 pub mod tools;
 pub mod workspace;

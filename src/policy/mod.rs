@@ -6,6 +6,7 @@ pub mod defaults;
 #[cfg(test)]
 mod fixture;
 pub mod gate;
+mod git_spelling;
 pub mod git_url;
 pub mod inline;
 pub mod judge;

@@ -11,6 +11,8 @@ mod boundaries;
 mod docker;
 mod env;
 mod exec;
+mod git_http;
 mod init;
 mod namespace;
+mod repo;
 mod workspace;

@@ -1,0 +1,269 @@
+//! Clones: a repository's files are taken, its history, hooks and settings are not.
+//!
+//! ```text
+//!   Permit ─ URL checked again ─┬─ file:   read where it lies, if it points nowhere else
+//!                               └─ http(s) fetched bare into a scratch folder, depth 1
+//!                                    │  name resolved once · bytes, objects, time bounded as they come
+//!                                    ▼
+//!          judge (names, kinds, depth, number, size) ─▶ steps ─▶ written by ourselves, all or nothing
+//! ```
+//!
+//! What comes in is hostile: no checkout by git happens, no link is written, no `.git` reaches the
+//! workspace. This room does not decide whether a clone may happen (`policy`), keeps no record, and
+//! does not read the environment. Private repositories, LFS content and submodules are not fetched.
+
+mod address;
+mod error;
+mod fetch;
+mod judge;
+mod lay_down;
+mod link;
+mod local;
+mod net;
+mod report;
+mod transport;
+mod write;
+
+pub use crate::policy::git_url::{CheckedUrl, Listing, UrlError, check_url};
+pub use error::{Limit, RepoError};
+pub use lay_down::lay_down;
+pub use net::{NetConfig, ProxyConfig};
+pub use report::{CloneReport, Listed, Note, Progress};
+pub use transport::set_up;
+pub use write::Owner;
+
+use crate::policy::action::CloneAction;
+use crate::policy::git_url::Scheme;
+use crate::policy::model::{GitPolicy, Policy};
+use crate::policy::permit::Permit;
+use fetch::{Fetching, Found, Rev};
+use git2::Repository;
+use judge::Judged;
+use net::Watch;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::watch as latest;
+use tokio_util::sync::CancellationToken;
+use write::Place;
+
+/// Time for a cancelled transfer to notice; after it, its thread is left to end by itself, in a
+/// scratch folder of its own.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where a clone happens.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// The policy that the permit was decided under.
+    pub policy: &'a Policy,
+    /// The workspace's folder, open.
+    pub workspace: BorrowedFd<'a>,
+    /// Who gets the files.
+    pub owner: Owner,
+    /// A folder of ours, outside the workspace, for what is fetched.
+    pub scratch: &'a Path,
+}
+
+/// Clones repositories.
+#[derive(Debug)]
+pub struct RepoClient {
+    config: NetConfig,
+}
+
+impl RepoClient {
+    /// Sets libgit2 up, see [`set_up`].
+    pub fn new(config: NetConfig) -> Result<Self, RepoError> {
+        set_up()?;
+        Ok(Self { config })
+    }
+
+    /// Spends the permit: the files of the repository are in the workspace, or nothing is.
+    pub async fn clone_repo(
+        &self,
+        permit: Permit<CloneAction>,
+        ground: Ground<'_>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &CancellationToken,
+    ) -> Result<CloneReport, RepoError> {
+        let act = permit.into_act();
+        if act.policy != ground.policy.digest() {
+            return Err(RepoError::OtherPolicy);
+        }
+        let workspace = ground
+            .workspace
+            .try_clone_to_owned()
+            .map_err(RepoError::io("open the workspace for", &act.into))?;
+        // Whatever the permit says, these forms of URL and revision are never used.
+        let job = Job {
+            checked: check_url(&act.url, &ground.policy.git)?,
+            rev: Rev::parse(act.rev.as_deref())?,
+            into: act.into,
+            policy: ground.policy.git.clone(),
+            workspace,
+            owner: ground.owner,
+            scratch: ground.scratch.to_owned(),
+            config: self.config.clone(),
+            watch: Watch::new(&self.config, cancel.clone()),
+        };
+        write::check_into(&job.into)?;
+        let (told, mut seen) = latest::channel(None);
+        let work = run(job, told, cancel);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Ok(()) = seen.changed() => {
+                    if let Some(step) = *seen.borrow_and_update() {
+                        progress(step);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One clone, ready to go.
+struct Job {
+    checked: CheckedUrl,
+    rev: Rev,
+    into: PathBuf,
+    policy: GitPolicy,
+    workspace: OwnedFd,
+    owner: Owner,
+    scratch: PathBuf,
+    config: NetConfig,
+    watch: Watch,
+}
+
+/// A repository at hand, and what of it will be written.
+struct Taken {
+    repository: Repository,
+    found: Found,
+    judged: Judged,
+    received: u64,
+    not_a_tip: bool,
+    /// Holds the repository, where it was fetched.
+    _scratch: Option<TempDir>,
+}
+
+type Told = latest::Sender<Option<Progress>>;
+
+async fn run(job: Job, told: Told, cancel: &CancellationToken) -> Result<CloneReport, RepoError> {
+    let teller = told.clone();
+    let taking = tokio::task::spawn_blocking(move || {
+        // Before anything is fetched: is there room for it? Nothing is left behind by looking.
+        drop(job.place()?);
+        let taken = job.take(&mut |step| {
+            let _nobody_looks = teller.send(Some(step));
+        })?;
+        Ok((job, taken))
+    });
+    // Nothing of the workspace is touched in this phase: a thread that is stuck may be left alone.
+    let (job, taken) = tokio::select! {
+        taken = taking => joined(taken)?,
+        () = async { cancel.cancelled().await; tokio::time::sleep(PATIENCE).await } => {
+            return Err(RepoError::Cancelled);
+        }
+    };
+    let writing = tokio::task::spawn_blocking(move || {
+        job.write(&taken, &mut |step| {
+            let _nobody_looks = told.send(Some(step));
+        })
+    });
+    joined(writing.await)
+}
+
+fn joined<T>(
+    outcome: Result<Result<T, RepoError>, tokio::task::JoinError>,
+) -> Result<T, RepoError> {
+    outcome.unwrap_or_else(|error| {
+        Err(RepoError::Damaged {
+            why: error::brief(&error.to_string()),
+        })
+    })
+}
+
+impl Job {
+    fn place(&self) -> Result<Place, RepoError> {
+        Place::open(self.workspace.as_fd(), &self.into, self.owner)
+    }
+
+    fn take(&self, progress: &mut dyn FnMut(Progress)) -> Result<Taken, RepoError> {
+        if self.checked.scheme() == Scheme::File {
+            let repository = local::open(&self.checked)?;
+            let found = local::find(&repository, &self.checked, &self.rev)?;
+            return self.judged(repository, found, 0, None);
+        }
+        let scratch = tempfile::Builder::new()
+            .prefix("clone-")
+            .tempdir_in(&self.scratch)
+            .map_err(RepoError::io("make a scratch folder in", &self.scratch))?;
+        let repository = fetch::bare(scratch.path())?;
+        let link = Arc::new(link::Link::new(
+            &self.checked,
+            &self.policy,
+            &self.config,
+            &self.watch,
+        )?);
+        let mut fetching = Fetching {
+            max_files: self.policy.max_files,
+            progress,
+        };
+        let found = fetch::fetch(&repository, &self.checked, &self.rev, &link, &mut fetching)?;
+        self.judged(repository, found, link.received(), Some(scratch))
+    }
+
+    fn judged(
+        &self,
+        repository: Repository,
+        found: Found,
+        received: u64,
+        scratch: Option<TempDir>,
+    ) -> Result<Taken, RepoError> {
+        let odb = repository.odb().map_err(|error| RepoError::git(&error))?;
+        let tree = judge::tree_of(&odb, found.commit)?;
+        let judged = judge::judge(&odb, tree, &self.policy, &|| self.watch.check())?;
+        drop(odb);
+        Ok(Taken {
+            not_a_tip: scratch.is_some() && found.reference.is_none(),
+            repository,
+            found,
+            judged,
+            received,
+            _scratch: scratch,
+        })
+    }
+
+    fn write(
+        &self,
+        taken: &Taken,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<CloneReport, RepoError> {
+        let odb = taken
+            .repository
+            .odb()
+            .map_err(|error| RepoError::git(&error))?;
+        let total = taken.judged.files;
+        let mut notes = self.place()?.write(&odb, &taken.judged, &mut |files| {
+            progress(Progress::Writing { files, total });
+            self.watch.check()
+        })?;
+        if taken.not_a_tip {
+            notes.push(Note::NotATip);
+        }
+        if taken.found.whole_history {
+            notes.push(Note::WholeHistory);
+        }
+        Ok(CloneReport {
+            url: self.checked.as_str().to_owned(),
+            reference: taken.found.reference.as_deref().map(error::brief),
+            commit: taken.found.commit.to_string(),
+            files: taken.judged.files,
+            bytes: taken.judged.bytes,
+            received: taken.received,
+            notes,
+        })
+    }
+}
