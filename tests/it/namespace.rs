@@ -518,6 +518,26 @@ async fn shared_memory_is_counted_once_where_it_is_watched() {
     once_more_as_a_user("shared_memory_is_counted_once_where_it_is_watched");
 }
 
+/// A mapped data set is the kernel's cache: it goes when memory is needed.
+#[tokio::test]
+async fn a_mapped_file_is_not_taken_for_memory() {
+    let mut bench = Bench::new();
+    let data = bench.add_input("large", Access::ReadOnly);
+    fs::File::create(data.join("x"))
+        .unwrap()
+        .set_len(400 << 20)
+        .unwrap();
+    let mut inside = bench.start().await;
+    let map = "import mmap, time\nf = open('/data/large/x', 'rb')\nm = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\nn = sum(m[i] for i in range(0, len(m), 4096))\nprint(n, flush=True); time.sleep(60)";
+    let (mut out, _err) = inside.begin(&["/usr/bin/python3", "-c", map]).await;
+    out.read_u8().await.unwrap();
+    if let Some(resident) = inside.lease.resident().await {
+        assert!(resident < 50 << 20, "{resident}");
+    }
+    inside.end().await;
+    once_more_as_a_user("a_mapped_file_is_not_taken_for_memory");
+}
+
 #[tokio::test]
 async fn processes_and_threads_stop_at_the_limit() {
     let bench = Bench::new();

@@ -158,13 +158,11 @@ impl NamespaceBackend {
             Err(NotLaunched::Entered(error)) => return Err(Failure::Entered(error)),
             Err(NotLaunched::Other(error)) => return Err(Failure::Other(error)),
         };
-        launched.outer.wait().await.map_err(|source| {
-            Failure::Other(SandboxError::Io {
-                context: "failed to wait for init".to_owned(),
-                source,
-            })
-        })?;
-        groups.remove().await.map_err(Failure::Other)?;
+        // It has answered, and ends by itself: nobody waits for that.
+        tokio::spawn(async move {
+            let _ = launched.outer.wait().await;
+            let _ = groups.remove().await;
+        });
         Ok(launched.landlock)
     }
 

@@ -1,11 +1,14 @@
 //! How much memory a sandbox holds, where no cgroup counts: the sum over its processes, found from
 //! PID 1 downwards.
 //!
+//! What counts is what nobody can take back: private and shared memory. Pages of files are the kernel's
+//! cache, mapped or not: a data set that is mapped whole is no use of memory, here as in a cgroup.
+//!
 //! Resident sets count a shared page once for each process, so a sum over the limit is not believed:
 //! it is counted again by share (PSS), which is right and slow. What is held without a mapping is not
-//! seen by either; the sandbox's filter refuses the ways to do that.
+//! seen by either; the sandbox's filter refuses the ways to do that, and `/tmp` and `/dev/shm` have
+//! sizes of their own.
 
-use nix::unistd::{SysconfVar, sysconf};
 use std::fs;
 use std::path::PathBuf;
 
@@ -15,13 +18,12 @@ const MAX_PROCESSES: usize = 65_536;
 /// Bytes of all processes at and below `pid`; by share where the plain sum is over `limit`.
 pub(super) fn resident(pid: u32, limit: Option<u64>) -> u64 {
     let processes = tree(pid);
-    let page = page_size();
-    let sum = |bytes: &dyn Fn(u32) -> Option<u64>| -> u64 {
-        processes.iter().filter_map(|&pid| bytes(pid)).sum()
-    };
-    let plain = sum(&|pid| rss(pid, page));
+    let plain = processes.iter().filter_map(|&pid| plain(pid)).sum();
     match limit {
-        Some(limit) if plain > limit => sum(&|pid| pss(pid).or_else(|| rss(pid, page))),
+        Some(limit) if plain > limit => {
+            let shares = |&pid: &u32| share(pid).or_else(|| self::plain(pid));
+            processes.iter().filter_map(shares).sum()
+        }
         _ => plain,
     }
 }
@@ -59,33 +61,27 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The second number of `statm`, in pages.
-fn rss(pid: u32, page: u64) -> Option<u64> {
-    let text = fs::read_to_string(proc_file(pid, "statm")).ok()?;
-    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * page)
+fn plain(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(proc_file(pid, "status")).ok()?;
+    // None for one that is ending: its memory is gone.
+    Some(kib(&text, "RssAnon:")? + kib(&text, "RssShmem:")?)
 }
 
-fn pss(pid: u32) -> Option<u64> {
+fn share(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(proc_file(pid, "smaps_rollup")).ok()?;
-    parse_pss(&text)
+    let parts = || Some(kib(&text, "Pss_Anon:")? + kib(&text, "Pss_Shmem:")?);
+    parts().or_else(|| kib(&text, "Pss:"))
 }
 
-fn parse_pss(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+/// The bytes of a line such as `Pss:    4 kB`.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
     Some(kib * 1024)
 }
 
 fn proc_file(pid: u32, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{name}"))
-}
-
-fn page_size() -> u64 {
-    match sysconf(SysconfVar::PAGE_SIZE) {
-        Ok(Some(size)) => u64::try_from(size).unwrap_or(4096),
-        _ => 4096,
-    }
 }
 
 #[cfg(test)]
@@ -112,7 +108,7 @@ mod tests {
     fn a_sum_over_the_limit_is_counted_by_share() {
         let me = std::process::id();
         let (plain, shared) = (resident(me, None), resident(me, Some(1)));
-        // Libraries are shared with other processes of the machine.
+        // Tests run side by side, so it grows a little in between.
         assert!(
             shared > 0 && shared <= plain + (1 << 20),
             "{shared} {plain}"
@@ -120,9 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_not_taken_for_one_of_its_parts() {
+    fn a_line_is_not_taken_for_another() {
         let text = "5-7 ---p 0 00:00 0 [rollup]\nRss: 9 kB\nPss:  4 kB\nPss_Dirty: 2 kB\n";
-        assert_eq!(parse_pss(text), Some(4096));
+        assert_eq!(kib(text, "Pss:"), Some(4096));
+        assert_eq!(kib(text, "Pss_Anon:"), None);
     }
 
     #[test]
