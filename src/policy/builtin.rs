@@ -1,30 +1,72 @@
 //! The policies that come with the program.
 
-use super::defaults;
-use super::model::{Contained, Policy};
-use crate::protocol::control::{Control, Strength};
+use super::file::problem::PolicySource;
+use super::file::{self, Loaded};
+use super::model::Policy;
 
 /// Names of the built-in policies, tightest first.
 pub const NAMES: [&str; 3] = ["locked-down", "offline-train", "dev-loop"];
 
-/// The policy of that name.
+/// The one that is used where none is named.
+pub const DEFAULT: &str = "offline-train";
+
+/// The file of a built-in policy, as it is written.
+pub fn source(name: &str) -> Option<PolicySource> {
+    let text = match name {
+        "locked-down" => include_str!("../../policies/locked-down.toml"),
+        "offline-train" => include_str!("../../policies/offline-train.toml"),
+        "dev-loop" => include_str!("../../policies/dev-loop.toml"),
+        _ => return None,
+    };
+    Some(PolicySource::new(format!("builtin:{name}"), text))
+}
+
+/// A built-in policy with its origins.
+pub fn load(name: &str) -> Option<Loaded> {
+    let loaded = file::load_builtin(source(name)?);
+    Some(loaded.expect("each built-in policy is loaded by a test of this room"))
+}
+
+/// A built-in policy.
 pub fn policy(name: &str) -> Option<Policy> {
-    let mut policy = defaults::policy();
-    policy.name = NAMES.into_iter().find(|known| *known == name)?.to_owned();
-    policy.artifacts.include = ["outputs/**", "runs/**", "checkpoints/**", "results/**"]
-        .map(str::to_owned)
-        .to_vec();
-    if name == "locked-down" {
-        policy.limits.wall_ms = Some(600_000);
-        policy.limits.memory = Some(2 << 30);
-        return Some(policy);
+    load(name).map(|loaded| loaded.policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::model::{Contained, Decision};
+    use crate::protocol::control::{Control, Strength};
+
+    #[test]
+    fn each_built_in_loads_without_a_warning_and_bears_its_name() {
+        for name in NAMES {
+            let loaded = load(name).unwrap();
+            assert_eq!(loaded.policy.name, name);
+            assert!(loaded.warnings.is_empty());
+            assert!(!loaded.policy.description.is_empty());
+        }
+        assert!(NAMES.contains(&DEFAULT));
+        assert_eq!(policy("lockdown"), None);
     }
-    for control in [Control::Memory, Control::Cpu] {
-        policy.executor.require.insert(control, Strength::Watched);
+
+    #[test]
+    fn locked_down_requires_what_the_kernel_can_hold_and_the_others_accept_watched() {
+        let require = |name| policy(name).unwrap().executor.require;
+        assert_eq!(require("locked-down")[&Control::Memory], Strength::Enforced);
+        for name in ["offline-train", "dev-loop"] {
+            let require = require(name);
+            assert_eq!(require[&Control::Memory], Strength::Watched, "{name}");
+            assert_eq!(require[&Control::Cpu], Strength::Watched, "{name}");
+            assert_eq!(require[&Control::Seccomp], Strength::Enforced, "{name}");
+        }
     }
-    if name == "dev-loop" {
-        policy.limits.wall_ms = Some(600_000);
-        policy.approval.contained = Contained::AfterFirstYes;
+
+    #[test]
+    fn each_asks_as_its_comments_say() {
+        let approval = |name| policy(name).unwrap().approval;
+        assert_eq!(approval("locked-down").typed, Decision::Ask);
+        assert_eq!(approval("offline-train").contained, Contained::Ask);
+        assert_eq!(approval("dev-loop").contained, Contained::AfterFirstYes);
     }
-    Some(policy)
 }

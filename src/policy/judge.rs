@@ -142,7 +142,7 @@ pub fn exec(policy: &Policy, facts: &ExecFacts<'_>) -> Judgement {
             "the same bytes were approved for this run",
         );
     }
-    judge.ruled().unwrap_or_else(|| judge.unruled(facts))
+    judge.with_rules(|| judge.unruled(facts))
 }
 
 /// Judges a clone whose URL is formed well; `line` lists it where it is not listed yet.
@@ -158,9 +158,7 @@ pub fn clone(policy: &Policy, line: Option<String>) -> Judgement {
         wider.widens = line;
         return wider;
     }
-    judge
-        .ruled()
-        .unwrap_or_else(|| judge.default("no rule covers it"))
+    judge.with_rules(|| judge.default("no rule covers it"))
 }
 
 /// Judges a file operation of ours beneath the workspace: it is contained.
@@ -168,9 +166,7 @@ pub fn file(policy: &Policy) -> Judgement {
     let considered = consider(policy, ActionKind::File, None);
     let judge = Judge { policy, considered };
     let why = "it stays beneath the workspace";
-    judge
-        .ruled()
-        .unwrap_or_else(|| judge.say(Decision::Allow, by::WORKSPACE, why))
+    judge.with_rules(|| judge.say(Decision::Allow, by::WORKSPACE, why))
 }
 
 struct Judge<'a> {
@@ -206,10 +202,17 @@ impl Judge<'_> {
         Some(self.say(decision, &format!("rule {}", found.id), why))
     }
 
-    fn ruled(&self) -> Option<Judgement> {
-        [Decision::Deny, Decision::Ask, Decision::Allow]
-            .into_iter()
-            .find_map(|decision| self.by_rule(decision))
+    /// The strictest of the rules that match and what would be decided without them. Only an allow
+    /// rule loosens: a rule that asks asks nobody where the policy would have said no.
+    fn with_rules(&self, unruled: impl FnOnce() -> Judgement) -> Judgement {
+        if let Some(denied) = self.by_rule(Decision::Deny) {
+            return denied;
+        }
+        let base = self.by_rule(Decision::Allow).unwrap_or_else(unruled);
+        match (base.decision, self.by_rule(Decision::Ask)) {
+            (Decision::Allow | Decision::Ask, Some(asked)) => asked,
+            _ => base,
+        }
     }
 
     fn beyond_time(&self, facts: &ExecFacts<'_>) -> Option<Judgement> {
@@ -235,7 +238,7 @@ impl Judge<'_> {
 
     /// The code in it is no part of what a person saw, so an earlier yes says nothing about it.
     fn artifact(&self, facts: &ExecFacts<'_>) -> Judgement {
-        let otherwise = self.ruled().unwrap_or_else(|| self.unruled(facts));
+        let otherwise = self.with_rules(|| self.unruled(facts));
         match otherwise.decision {
             Decision::Deny => otherwise,
             Decision::Ask | Decision::Allow => self.say(

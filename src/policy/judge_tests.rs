@@ -201,6 +201,8 @@ fn a_policy_that_says_no_by_default_asks_nobody() {
     policy.approval.default = Decision::Deny;
     assert_eq!(decided(&policy, "ls"), (Decision::Deny, by::DEFAULT.into()));
     policy.approval.rules = vec![rule("ask", Decision::Ask, &["ls"])];
+    assert_eq!(decided(&policy, "ls").0, Decision::Deny);
+    policy.approval.contained = Contained::Allow;
     assert_eq!(decided(&policy, "ls").0, Decision::Ask);
 }
 

@@ -31,6 +31,26 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What is required of the machine: a limit that is not set needs nothing to hold it.
+    pub fn required(&self) -> BTreeMap<Control, Strength> {
+        let limits = &self.limits;
+        let unset = [
+            (Control::Memory, limits.memory.is_none()),
+            (Control::Cpu, limits.cpus.is_none()),
+            (Control::Pids, limits.pids.is_none()),
+            (Control::OpenFiles, limits.open_files.is_none()),
+            (Control::FileSize, limits.file_size.is_none()),
+            (Control::WallTime, limits.wall_ms.is_none()),
+            (Control::WorkspaceSize, self.workspace.size.is_none()),
+            (Control::WorkspaceInodes, self.workspace.inodes.is_none()),
+        ];
+        let mut required = self.executor.require.clone();
+        for (control, _) in unset.into_iter().filter(|(_, unset)| *unset) {
+            required.insert(control, Strength::Absent);
+        }
+        required
+    }
+
     /// SHA-256 of the canonical JSON of all effective values.
     pub fn digest(&self) -> Digest {
         super::permit::digest_of_bytes(
@@ -57,7 +77,8 @@ pub enum BackendChoice {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImagePolicy {
-    /// References (`name@sha256:…`, or ids) usable without a question; empty: only what the user names.
+    /// The image (`name@sha256:…`, or an id) of a run whose user names none; at most one in this
+    /// version. What the user names counts as chosen by them.
     pub allow: Vec<String>,
     pub require_digest: bool,
 }

@@ -123,7 +123,7 @@ pub fn time(ms: u64) -> String {
 fn exact(value: u64, units: &[(&str, u64)]) -> String {
     let unit = units
         .iter()
-        .find(|(_, factor)| value >= *factor && value % factor == 0);
+        .find(|(_, factor)| value >= *factor && value.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) => format!("{}{name}", value / factor),
         None => format!("{value}B"),

@@ -202,7 +202,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<SandboxSpec, PlanError> {
         limits: limits(input.policy),
         env: env(input)?,
         stop_grace_ms: input.policy.process.stop_grace_ms,
-        require: input.policy.executor.require.clone(),
+        require: input.policy.required(),
     })
 }
 

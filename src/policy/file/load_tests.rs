@@ -1,0 +1,529 @@
+use super::render::Look;
+use super::*;
+use crate::policy::fixture;
+use crate::protocol::control::{Control, Strength};
+
+fn nobody(_: &str) -> Result<PolicySource, String> {
+    Err("there is no such file".to_owned())
+}
+
+fn loaded(text: &str) -> Result<Loaded, PolicyErrors> {
+    load(PolicySource::new("mine.toml", text), &mut nobody)
+}
+
+fn good(text: &str) -> Loaded {
+    loaded(text).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn codes(text: &str) -> Vec<(&'static str, String)> {
+    let problems = loaded(text).expect_err("it should not load").problems;
+    problems
+        .into_iter()
+        .map(|one| (one.code.name(), one.key))
+        .collect()
+}
+
+/// The one mistake of a file that begins with a schema.
+fn code(rest: &str) -> &'static str {
+    let codes = codes(&format!("schema = 1\n{rest}"));
+    assert_eq!(codes.len(), 1, "{rest}: {codes:?}");
+    codes[0].0
+}
+
+#[test]
+fn an_empty_policy_has_the_values_of_the_schema() {
+    let mut expected = fixture::policy();
+    expected.name = "mine".into();
+    assert_eq!(good("schema = 1").policy, expected);
+}
+
+#[test]
+fn every_key_reads_back_what_it_shows() {
+    let names =
+        [crate::policy::builtin::NAMES.map(|name| crate::policy::builtin::policy(name).unwrap())];
+    for policy in names.into_iter().flatten().chain([fixture::policy()]) {
+        let lines: Vec<String> = crate::policy::schema::values(&policy)
+            .map(|(key, value)| format!("{} = {value}", key.path))
+            .collect();
+        let mut again = good(&format!("schema = 1\n{}", lines.join("\n"))).policy;
+        again.name = policy.name.clone();
+        again.description = policy.description.clone();
+        assert_eq!(again, policy);
+    }
+}
+
+const EVERY_MISTAKE: &str = r#"schema = 1
+name = "Offline Train"
+description = "shows \u001b[2J"
+extend = "builtin:locked-down"
+memory = "4GiB"
+
+[executor]
+backend = "podman"
+require = ["memory:measured", "secomp"]
+
+[limits]
+wall_time = 30
+memory = "4"
+cpus = 0
+pids = 2
+gpu_time = "8h"
+wal_time = "1h"
+
+[network]
+mode = "proxy"
+
+[gpu]
+devices = "any:1"
+
+[env]
+set = { LD_PRELOAD = "x.so", SEED = 0 }
+pass = ["AWS_*"]
+
+[git]
+hosts = ["https://github.com", "github.com", "github.com"]
+remotes = ["git://x.org/"]
+
+[artifacts]
+include = ["**", "../out/**"]
+
+[audit]
+fail_closed = false
+
+[[mount]]
+source = "~/data"
+target = "/etc/x"
+
+[[mount]]
+source = "/etc"
+target = "/data/etc"
+mod = "ro"
+
+[[approval.rule]]
+id = "shell"
+action = "exec"
+decision = "allow"
+command_prefix = ["sh", "-c"]
+
+[[approval.rule]]
+id = "train"
+action = "exec"
+decision = "allow"
+command_prefix = ["python", "train.py"]
+match = [["python", "eval.py"]]
+not_match = [["python", "train.py", "--lr"]]
+
+[[approval.rule]]
+id = "train"
+action = "build"
+decision = "maybe"
+"#;
+
+#[test]
+fn all_mistakes_come_at_once() {
+    let errors = loaded(EVERY_MISTAKE).unwrap_err();
+    insta::assert_snapshot!("plain", errors.render(Look::Plain));
+}
+
+#[test]
+fn a_terminal_gets_pictures_of_the_lines() {
+    let text = "schema = 1\n[limits]\nmemory = \"4\"\nwal_time = \"1h\"\n";
+    let errors = loaded(text).unwrap_err();
+    insta::assert_snapshot!("drawn", errors.render(Look::Drawn { columns: 80 }));
+    assert!(
+        !errors
+            .render(Look::Drawn { columns: 80 })
+            .contains('\u{1b}')
+    );
+    assert!(
+        errors
+            .render(Look::Coloured { columns: 80 })
+            .contains('\u{1b}')
+    );
+}
+
+#[test]
+fn broken_toml_is_said_with_its_place() {
+    let text =
+        "schema = 1\n[limits\nmemory = 4GiB\n[limits]\nmemory = \"1GiB\"\nmemory = \"2GiB\"\n";
+    insta::assert_snapshot!("toml", loaded(text).unwrap_err().render(Look::Plain));
+}
+
+#[test]
+fn the_schema_is_named_and_known() {
+    assert_eq!(codes("name = \"x\""), [("E_SCHEMA", "schema".into())]);
+    assert_eq!(codes("schema = 2"), [("E_SCHEMA", "schema".into())]);
+    assert_eq!(codes("schema = \"1\""), [("E_TYPE", "schema".into())]);
+    insta::assert_snapshot!(
+        "unquoted",
+        loaded("schema = 1\nlimits.memory = 4GiB\nlimits.wall_time = 30m\nname = x\nname = 'y'")
+            .unwrap_err()
+            .render(Look::Plain)
+    );
+}
+
+#[test]
+fn each_mistake_has_its_code() {
+    for (text, expected) in [
+        ("limits.memory = 4", "E_UNIT"),
+        ("limits.memory = \"4 gigs\"", "E_UNIT"),
+        ("limits.memory = \"0B\"", "E_RANGE"),
+        ("limits.memory = true", "E_TYPE"),
+        ("limits.cpus = nan", "E_RANGE"),
+        ("limits.cpus = -1", "E_RANGE"),
+        ("limits.pids = 99999999999999999999", "E_RANGE"),
+        ("limits = 3", "E_TYPE"),
+        ("tmp.exec = \"yes\"", "E_TYPE"),
+        ("process.user = 0", "E_RANGE"),
+        ("process.user = \"root\"", "E_TYPE"),
+        ("process.seccomp = \"default\"", "E_NOT_BUILT"),
+        ("network.mode = \"host\"", "E_ENUM"),
+        ("network.allow = []", "E_NOT_BUILT"),
+        ("gpu.devices = \"any:1\"", "E_NOT_BUILT"),
+        ("workspace.exec = true", "E_NOT_BUILT"),
+        ("workspace.keep = \"7d\"", "E_NOT_BUILT"),
+        ("limits.cost_usd = 5.0", "E_NOT_BUILT"),
+        ("artifacts.types = [\"regular\"]", "E_NOT_BUILT"),
+        ("approval.contained = \"never\"", "E_ENUM"),
+        ("approval.default = \"allow\"", "E_ENUM"),
+        ("audit.fail_closed = false", "E_FORBIDDEN"),
+        ("image.allow = [\"python:3\"]", "E_IMAGE_REF"),
+        ("image.allow = [\"--privileged\"]", "E_IMAGE_REF"),
+        ("image.allow = [\"python@sha256:abc\"]", "E_IMAGE_REF"),
+        ("env.set = { HOME = \"/root\" }", "E_ENV_FORBIDDEN"),
+        ("env.set = { \"A B\" = \"x\" }", "E_ENV_PATTERN"),
+        ("env.set = { A = \"\\u0007\" }", "E_TEXT_CONTROL"),
+        ("env.pass = [\"AWS_*\"]", "E_ENV_PATTERN"),
+        ("env.pass = [\"LD_PRELOAD\"]", "E_ENV_FORBIDDEN"),
+        ("git.hosts = [\"10.0.0.1\"]", "E_HOST_PATTERN"),
+        ("git.hosts = [\"*.github.com\"]", "E_HOST_PATTERN"),
+        ("git.remotes = [\"ssh://x/\"]", "E_REMOTE"),
+        ("git.hosts = [\"a.org\", \"a.org\"]", "E_DUPLICATE_ID"),
+        ("git.lfs = \"allow\"", "E_NOT_BUILT"),
+        ("artifacts.include = [\"*.py\"]", "E_GLOB"),
+        ("artifacts.include = [\"a[\"]", "E_GLOB"),
+        ("artifacts.include = [\"/out/**\"]", "E_PATH_TRAVERSAL"),
+        (
+            "executor.require = [\"memory\", \"memory:watched\"]",
+            "E_DUPLICATE_ID",
+        ),
+        ("executor.require = \"memory\"", "E_TYPE"),
+        ("name = \"dev-loop\"", "E_NAME_RESERVED"),
+        ("name = \"My Policy\"", "E_NAME"),
+        ("description = \"\\u202e\"", "E_TEXT_CONTROL"),
+        ("extends = \"builtin:offline-trian\"", "E_EXTENDS_PATH"),
+        ("extends = \"../x.toml\"", "E_EXTENDS_PATH"),
+        ("extends = \"absent.toml\"", "E_EXTENDS_PATH"),
+        ("mount = \"x\"", "E_TYPE"),
+    ] {
+        assert_eq!(code(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn mounts_are_judged_as_far_as_words_go() {
+    let mount = |source: &str, target: &str| {
+        code(&format!(
+            "[[mount]]\nsource = \"{source}\"\ntarget = \"{target}\""
+        ))
+    };
+    assert_eq!(mount("../x", "/data/x"), "E_PATH_TRAVERSAL");
+    assert_eq!(mount("~/x", "/data/x"), "E_PATH_CHARS");
+    assert_eq!(mount("/", "/data/x"), "E_MOUNT_FORBIDDEN");
+    assert_eq!(
+        mount("/var/run/docker.sock", "/data/x"),
+        "E_MOUNT_FORBIDDEN"
+    );
+    assert_eq!(mount("volume:x", "/data/x"), "E_NOT_BUILT");
+    assert_eq!(mount("x", "/home/x"), "E_MOUNT_TARGET");
+    assert_eq!(mount("x", "data/x"), "E_PATH_CHARS");
+    let twice = "[[mount]]\nsource = \"a\"\ntarget = \"/data/a\"\n[[mount]]\nsource = \"b\"\ntarget = \"/data/a/b\"";
+    assert_eq!(code(twice), "E_MOUNT_OVERLAP");
+    assert_eq!(code("[[mount]]\nsource = \"a\""), "E_MISSING");
+}
+
+#[test]
+fn rules_that_are_too_broad_or_contradict_their_examples_are_refused() {
+    let rule = |rest: &str| {
+        code(&format!(
+            "[[approval.rule]]\nid = \"r\"\naction = \"exec\"\n{rest}"
+        ))
+    };
+    for prefix in [
+        r#"[]"#,
+        r#"["sh", "-c"]"#,
+        r#"["bash"]"#,
+        r#"["python"]"#,
+        r#"["python3", "-c"]"#,
+        r#"["python", "-m"]"#,
+        r#"["env"]"#,
+        r#"["xargs"]"#,
+        r#"["sudo", "ls"]"#,
+        r#"["uv", "run"]"#,
+    ] {
+        let allow = format!("decision = \"allow\"\ncommand_prefix = {prefix}");
+        assert_eq!(rule(&allow), "E_RULE_TOO_BROAD", "{prefix}");
+        let deny = format!("decision = \"deny\"\ncommand_prefix = {prefix}");
+        assert!(
+            loaded(&format!(
+                "schema = 1\n[[approval.rule]]\nid = \"r\"\naction = \"exec\"\n{deny}"
+            ))
+            .is_ok()
+        );
+    }
+    let allow = "decision = \"allow\"\ncommand_prefix = [\"python\", \"train.py\"]\n";
+    assert_eq!(
+        rule(&format!("{allow}match = [[\"python\"]]")),
+        "E_RULE_EXAMPLE"
+    );
+    assert_eq!(
+        rule(&format!("{allow}not_match = [[\"python\", \"train.py\"]]")),
+        "E_RULE_EXAMPLE"
+    );
+    assert_eq!(rule(&format!("{allow}max_gpus = 1")), "E_NOT_BUILT");
+    assert_eq!(
+        rule("decision = \"deny\"\nmax_wall_time = \"1h\""),
+        "E_CONFLICT"
+    );
+    assert_eq!(
+        rule("decision = \"ask\"\nreason = \"\\u001b\""),
+        "E_TEXT_CONTROL"
+    );
+}
+
+#[test]
+fn a_rule_about_clones_has_no_command() {
+    let clone = "[[approval.rule]]\nid = \"c\"\naction = \"clone\"\ndecision = \"allow\"\n";
+    assert!(loaded(&format!("schema = 1\n{clone}")).is_ok());
+    assert_eq!(
+        code(&format!("{clone}command_prefix = [\"git\"]")),
+        "E_CONFLICT"
+    );
+}
+
+#[test]
+fn a_child_counts_where_it_is_tighter_and_says_where_it_is_not() {
+    let child = r#"schema = 1
+extends = "builtin:offline-train"
+[limits]
+memory = "1GiB"
+wall_time = "2h"
+[git]
+hosts = ["github.com", "example.org"]
+[executor]
+require = ["memory", "seccomp:absent"]
+[approval]
+contained = "allow"
+[[approval.rule]]
+id = "no-rm"
+action = "exec"
+decision = "deny"
+command_prefix = ["rm"]
+[[approval.rule]]
+id = "train"
+action = "exec"
+decision = "allow"
+command_prefix = ["python", "train.py"]
+[[mount]]
+source = "data"
+target = "/data/x"
+"#;
+    let loaded = good(child);
+    let policy = &loaded.policy;
+    assert_eq!(policy.limits.memory, Some(1 << 30));
+    assert_eq!(policy.limits.wall_ms, Some(1_800_000));
+    assert_eq!(policy.git.hosts, ["github.com"]);
+    assert_eq!(
+        policy.executor.require[&Control::Memory],
+        Strength::Enforced
+    );
+    assert_eq!(
+        policy.executor.require[&Control::Seccomp],
+        Strength::Enforced
+    );
+    assert_eq!(policy.executor.require[&Control::Cpu], Strength::Watched);
+    assert_eq!(
+        policy.approval.contained,
+        crate::policy::model::Contained::Ask
+    );
+    let rules: Vec<&str> = policy
+        .approval
+        .rules
+        .iter()
+        .map(|rule| rule.id.as_str())
+        .collect();
+    assert_eq!(rules, ["no-rm"]);
+    assert!(policy.mounts.is_empty());
+    insta::assert_snapshot!(
+        "looser",
+        render::render(&loaded.warnings, &loaded.sources, Look::Plain)
+    );
+}
+
+#[test]
+fn two_fixed_backends_exclude_each_other() {
+    let mut resolve = |name: &str| match name {
+        "base.toml" => Ok(PolicySource::new(
+            name,
+            "schema = 1\nexecutor.backend = \"docker\"",
+        )),
+        _ => Err("there is no such file".to_owned()),
+    };
+    let text = "schema = 1\nextends = \"base.toml\"\nexecutor.backend = \"namespace\"";
+    let errors = load(PolicySource::new("mine.toml", text), &mut resolve).unwrap_err();
+    assert_eq!(errors.problems[0].code, Code::Conflict);
+}
+
+#[test]
+fn policies_cannot_extend_themselves_or_too_many() {
+    let mut itself = |name: &str| Ok(PolicySource::new(name, "schema = 1\nextends = \"a.toml\""));
+    let source = PolicySource::new("a.toml", "schema = 1\nextends = \"a.toml\"");
+    let errors = load(source, &mut itself).unwrap_err();
+    assert_eq!(errors.problems[0].code, Code::ExtendsCycle);
+    let mut deeper = |name: &str| {
+        Ok(PolicySource::new(
+            name,
+            format!("schema = 1\nextends = \"x{name}\""),
+        ))
+    };
+    let source = PolicySource::new("a.toml", "schema = 1\nextends = \"b.toml\"");
+    let errors = load(source, &mut deeper).unwrap_err();
+    assert_eq!(errors.problems[0].code, Code::ExtendsCycle);
+}
+
+#[test]
+fn mistakes_of_a_parent_are_said_in_the_parent() {
+    let mut resolve = |name: &str| Ok(PolicySource::new(name, "schema = 1\nlimits.memory = 4"));
+    let source = PolicySource::new("mine.toml", "schema = 1\nextends = \"base.toml\"\nnmae = 1");
+    let text = load(source, &mut resolve).unwrap_err().render(Look::Plain);
+    assert!(text.contains("at mine.toml:3:1"), "{text}");
+    assert!(text.contains("at base.toml:2:17"), "{text}");
+}
+
+#[test]
+fn origins_say_who_won_and_who_lost() {
+    let loaded = good(
+        "schema = 1\nextends = \"builtin:offline-train\"\nlimits.memory = \"1GiB\"\nlimits.pids = 4096",
+    );
+    let memory = loaded.origins.get("limits.memory").unwrap();
+    assert_eq!(memory.origin.to_string(), "mine.toml:3");
+    assert_eq!(memory.lost[0].value, "\"4GiB\"");
+    assert!(
+        memory.lost[0]
+            .origin
+            .to_string()
+            .starts_with("builtin:offline-train:")
+    );
+    let pids = loaded.origins.get("limits.pids").unwrap();
+    assert!(
+        pids.origin
+            .to_string()
+            .starts_with("builtin:offline-train:")
+    );
+    assert_eq!(pids.lost[0].value, "4096");
+    assert_eq!(pids.lost[0].origin.to_string(), "mine.toml:4");
+}
+
+fn set(typed: &str) -> Result<Loaded, PolicyErrors> {
+    let mut loaded = good("schema = 1");
+    apply_set(&mut loaded, typed).map(|()| loaded)
+}
+
+#[test]
+fn what_is_typed_replaces_and_needs_no_quotes() {
+    let memory = set("limits.memory=16GiB").unwrap();
+    assert_eq!(memory.policy.limits.memory, Some(16 << 30));
+    assert_eq!(
+        memory
+            .origins
+            .get("limits.memory")
+            .unwrap()
+            .origin
+            .to_string(),
+        "--set:1"
+    );
+    assert_eq!(
+        set("limits.memory = unlimited")
+            .unwrap()
+            .policy
+            .limits
+            .memory,
+        None
+    );
+    assert_eq!(
+        set("limits.memory=\"1GiB\"").unwrap().policy.limits.memory,
+        Some(1 << 30)
+    );
+    assert_eq!(set("limits.cpus=8").unwrap().policy.limits.cpus, Some(8.0));
+    assert_eq!(
+        set("git.hosts=[\"a.org\", \"b.org\"]")
+            .unwrap()
+            .policy
+            .git
+            .hosts
+            .len(),
+        2
+    );
+    assert_eq!(set("git.hosts=a.org").unwrap().policy.git.hosts, ["a.org"]);
+    let require = set("executor.require=memory:watched")
+        .unwrap()
+        .policy
+        .executor
+        .require;
+    assert_eq!(require[&Control::Memory], Strength::Watched);
+    assert_eq!(require[&Control::Pids], Strength::Enforced);
+    assert_eq!(
+        set("env.set={ SEED = \"1\" }").unwrap().policy.env.set["SEED"],
+        "1"
+    );
+}
+
+#[test]
+fn what_is_typed_is_checked_like_a_file() {
+    for (typed, code) in [
+        ("limits.memory=16", Code::Unit),
+        ("limits.memory=lots", Code::Unit),
+        ("limits.memroy=16GiB", Code::UnknownKey),
+        ("limits.memory", Code::Toml),
+        ("approval.contained=never", Code::Enum),
+        ("network.mode=open", Code::NotBuilt),
+        ("gpu.devices=any:1", Code::NotBuilt),
+        ("audit.fail_closed=false", Code::Forbidden),
+        ("name=x", Code::UnknownKey),
+        ("mount=x", Code::UnknownKey),
+        ("git.hosts=[\"10.0.0.1\"]", Code::HostPattern),
+        ("image.allow=python:3", Code::ImageRef),
+    ] {
+        let errors = set(typed).expect_err(typed);
+        assert_eq!(errors.problems[0].code, code, "{typed}");
+        assert_eq!(errors.problems[0].source, 0);
+        assert!(errors.problems[0].span.end <= typed.len(), "{typed}");
+    }
+    let text = set("limits.memroy=16GiB").unwrap_err().render(Look::Plain);
+    assert!(text.contains("did you mean `limits.memory`?"), "{text}");
+}
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_every_problem_has_a_place(text in "(?s)\\PC{0,60}|(schema|limits|memory|=|\\[|\\]|\"|\n|1|4GiB|#|\\.|\\{|,|é| ){0,40}") {
+            if let Err(errors) = loaded(&text) {
+                for problem in &errors.problems {
+                    prop_assert!(problem.span.end <= text.len());
+                }
+                errors.render(Look::Plain);
+                errors.render(Look::Drawn { columns: 80 });
+            }
+        }
+
+        #[test]
+        fn nothing_typed_panics(typed in "[a-z.]{0,20}=?\\PC{0,20}") {
+            if let Err(errors) = set(&typed) {
+                errors.render(Look::Plain);
+            }
+        }
+    }
+}

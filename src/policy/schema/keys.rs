@@ -1,0 +1,368 @@
+//! The table of keys.
+
+use super::Key;
+use crate::policy::model::{Contained, Decision, Remember};
+use crate::policy::value::{Form, Slot, Unit, Value, Words};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+const SECOND: u64 = 1_000;
+const YEAR: u64 = 365 * 86_400 * SECOND;
+
+/// The smallest limits are not 0: kernels and engines read a 0 there as "no limit".
+const MEMORY: (u64, u64) = (16 * MIB, 64 * TIB);
+const DISK: (u64, u64) = (MIB, 1024 * TIB);
+const ANY_SIZE: (u64, u64) = (0, 1024 * TIB);
+
+macro_rules! key {
+    ($path:literal, $form:expr, $kind:ident($($field:ident).+), $about:literal) => {
+        Key {
+            path: $path,
+            form: $form,
+            about: $about,
+            slot: Slot {
+                get: |policy| Value::$kind(policy.$($field).+.clone()),
+                put: |policy, value| {
+                    if let Value::$kind(value) = value {
+                        policy.$($field).+ = value;
+                    }
+                },
+            },
+        }
+    };
+}
+
+macro_rules! choice {
+    ($path:literal, [$($word:literal = $value:expr),+], $($field:ident).+, $about:literal) => {
+        Key {
+            path: $path,
+            form: Form::Choice(&[$($word),+]),
+            about: $about,
+            slot: Slot {
+                get: |policy| {
+                    let values = [$($value),+];
+                    let at = values.iter().position(|value| *value == policy.$($field).+);
+                    Value::Choice(at.unwrap_or_default())
+                },
+                put: |policy, value| {
+                    if let Value::Choice(index) = value {
+                        let values = [$($value),+];
+                        policy.$($field).+ = values[index.min(values.len() - 1)];
+                    }
+                },
+            },
+        }
+    };
+}
+
+macro_rules! only {
+    ($path:literal, $word:literal, $later:expr, $about:literal) => {
+        fixed(
+            $path,
+            Form::Only {
+                word: $word,
+                later: $later,
+            },
+            $about,
+        )
+    };
+}
+
+const fn fixed(path: &'static str, form: Form, about: &'static str) -> Key {
+    Key {
+        path,
+        form,
+        about,
+        slot: Slot {
+            get: |_| Value::Only,
+            put: |_, _| (),
+        },
+    }
+}
+
+const fn limit(unit: Unit, range: (u64, u64)) -> Form {
+    Form::Limit { unit, range }
+}
+
+const fn amount(unit: Unit, range: (u64, u64)) -> Form {
+    Form::Amount { unit, range }
+}
+
+const REQUIRE: Key = Key {
+    path: "executor.require",
+    form: Form::Require,
+    about: "Controls insisted on: NAME is enforced, NAME:watched accepts watched, NAME:absent accepts none",
+    slot: Slot {
+        get: |policy| Value::Require(policy.executor.require.clone()),
+        // What is not named stays as it was.
+        put: |policy, value| {
+            if let Value::Require(require) = value {
+                policy.executor.require.extend(require);
+            }
+        },
+    },
+};
+
+/// Every key, in the order in which it is shown.
+pub(in crate::policy) const KEYS: &[Key] = &[
+    key!(
+        "executor.backend",
+        Form::Backend,
+        Backend(executor.backend),
+        "What isolates; auto is docker where an engine answers and an image is named, else namespace"
+    ),
+    only!(
+        "executor.runtime",
+        "default",
+        &["runc", "runsc", "kata"],
+        "The engine's runtime"
+    ),
+    REQUIRE,
+    key!(
+        "image.allow",
+        Form::List(Words::Images),
+        List(image.allow),
+        "The image of a run whose user names none"
+    ),
+    key!(
+        "image.require_digest",
+        Form::Flag { strict: true },
+        Flag(image.require_digest),
+        "Entries of image.allow name a digest, not a tag that can move"
+    ),
+    only!(
+        "image.pull",
+        "never",
+        &["ask"],
+        "Whether an image that is not there is fetched"
+    ),
+    key!(
+        "workspace.size",
+        limit(Unit::Bytes, DISK),
+        Limit(workspace.size),
+        "Bytes in the workspace and the run's home together"
+    ),
+    key!(
+        "workspace.inodes",
+        limit(Unit::Count, (16, 1 << 40)),
+        Limit(workspace.inodes),
+        "Files in the workspace and the run's home together"
+    ),
+    key!(
+        "tmp.size",
+        amount(Unit::Bytes, (64 * KIB, TIB)),
+        Amount(tmp.size),
+        "Bytes of /tmp"
+    ),
+    key!(
+        "tmp.inodes",
+        amount(Unit::Count, (16, 1 << 32)),
+        Amount(tmp.inodes),
+        "Files in /tmp"
+    ),
+    key!(
+        "tmp.exec",
+        Form::Flag { strict: false },
+        Flag(tmp.exec),
+        "Programs in /tmp may be executed"
+    ),
+    key!(
+        "shm.size",
+        amount(Unit::Bytes, (64 * KIB, TIB)),
+        Amount(shm),
+        "Bytes of /dev/shm; data loaders with workers want 1GiB or more"
+    ),
+    only!(
+        "network.mode",
+        "none",
+        &["proxy", "open"],
+        "The network of the sandbox"
+    ),
+    key!(
+        "limits.wall_time",
+        limit(Unit::Milliseconds, (SECOND, YEAR)),
+        Limit(limits.wall_ms),
+        "Time of one step"
+    ),
+    key!(
+        "limits.cpus",
+        Form::Cores,
+        Cores(limits.cpus),
+        "Processor cores; fractions where a quota exists"
+    ),
+    key!(
+        "limits.memory",
+        limit(Unit::Bytes, MEMORY),
+        Limit(limits.memory),
+        "Memory of all processes together"
+    ),
+    key!(
+        "limits.swap",
+        limit(Unit::Bytes, ANY_SIZE),
+        Limit(limits.swap),
+        "Swap on top of memory"
+    ),
+    key!(
+        "limits.pids",
+        limit(Unit::Count, (4, 1 << 22)),
+        Limit(limits.pids),
+        "Processes and threads"
+    ),
+    key!(
+        "limits.open_files",
+        limit(Unit::Count, (16, 1 << 20)),
+        Limit(limits.open_files),
+        "Open files of one process"
+    ),
+    key!(
+        "limits.file_size",
+        limit(Unit::Bytes, ANY_SIZE),
+        Limit(limits.file_size),
+        "Bytes of one file"
+    ),
+    key!(
+        "limits.log_bytes",
+        limit(Unit::Bytes, ANY_SIZE),
+        Limit(limits.log_bytes),
+        "Bytes kept of each log of a step, head and tail"
+    ),
+    key!(
+        "limits.log_line",
+        limit(Unit::Bytes, (256, 16 * MIB)),
+        Limit(limits.log_line),
+        "Bytes shown of one line of output"
+    ),
+    key!(
+        "process.user",
+        Form::User,
+        User(process.user),
+        "Host uid that everything runs as; auto: the workspace's owner, never root"
+    ),
+    only!(
+        "process.seccomp",
+        "strict",
+        &["default"],
+        "The system-call filter"
+    ),
+    key!(
+        "process.stop_grace",
+        amount(Unit::Milliseconds, (0, 10 * 60 * SECOND)),
+        Amount(process.stop_grace_ms),
+        "Time between TERM and KILL"
+    ),
+    key!(
+        "env.set",
+        Form::Env,
+        Env(env.set),
+        "Variables of the sandbox"
+    ),
+    key!(
+        "env.pass",
+        Form::List(Words::Variables),
+        List(env.pass),
+        "Your variables that are handed in, by exact name"
+    ),
+    key!(
+        "git.hosts",
+        Form::List(Words::Hosts),
+        List(git.hosts),
+        "Hosts that may be cloned from over https"
+    ),
+    key!(
+        "git.remotes",
+        Form::List(Words::Remotes),
+        List(git.remotes),
+        "Beginnings of other URLs that may be cloned from"
+    ),
+    key!(
+        "git.max_bytes",
+        amount(Unit::Bytes, DISK),
+        Amount(git.max_bytes),
+        "Bytes of one clone"
+    ),
+    key!(
+        "git.max_files",
+        amount(Unit::Count, (1, 1 << 32)),
+        Amount(git.max_files),
+        "Files of one clone"
+    ),
+    only!(
+        "git.submodules",
+        "deny",
+        &["allow"],
+        "Submodules are listed and not fetched"
+    ),
+    only!(
+        "git.lfs",
+        "deny",
+        &["allow"],
+        "LFS pointers are listed and not fetched"
+    ),
+    only!(
+        "git.symlinks",
+        "drop",
+        &["file"],
+        "Links in a repository are listed and not made"
+    ),
+    key!(
+        "artifacts.include",
+        Form::List(Words::Globs),
+        List(artifacts.include),
+        "What runs write as results: no part of the code that an approval is bound to"
+    ),
+    choice!(
+        "approval.default",
+        ["ask" = Decision::Ask, "deny" = Decision::Deny],
+        approval.default,
+        "What happens where nothing else decides"
+    ),
+    choice!(
+        "approval.contained",
+        [
+            "allow" = Contained::Allow,
+            "after-first-yes" = Contained::AfterFirstYes,
+            "ask" = Contained::Ask
+        ],
+        approval.contained,
+        "An execution that stays inside the sandbox as declared"
+    ),
+    choice!(
+        "approval.typed",
+        ["allow" = Decision::Allow, "ask" = Decision::Ask],
+        approval.typed,
+        "What the user typed (`fumehood exec`)"
+    ),
+    key!(
+        "approval.alone",
+        Form::Flag { strict: true },
+        Flag(approval.alone),
+        "A step starts only when nothing else lives in the sandbox"
+    ),
+    key!(
+        "approval.timeout",
+        limit(Unit::Milliseconds, (SECOND, YEAR)),
+        Limit(approval.timeout_ms),
+        "An unanswered question is a no after this time"
+    ),
+    choice!(
+        "approval.remember",
+        [
+            "exact-hash" = Remember::ExactHash,
+            "never" = Remember::Never
+        ],
+        approval.remember,
+        "Whether a yes can be given for the rest of the run"
+    ),
+    only!(
+        "lifecycle.on_disconnect",
+        "stop",
+        &["finish"],
+        "What a run does when nobody holds it any more"
+    ),
+    fixed(
+        "audit.fail_closed",
+        Form::Always,
+        "A run that cannot write its record does not act",
+    ),
+];
