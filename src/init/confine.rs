@@ -4,6 +4,9 @@
 //! harmless nodes, and its own `/proc`; and it neither signals nor reaches over an abstract socket
 //! what is outside it. Each step has a domain of its own, so steps cannot signal one another: PID 1
 //! and the keepers, which are in none, do.
+//!
+//! In a world that an engine made, where files are the engine's matter, only the second half is put on a
+//! step: [`scope`].
 
 use crate::wire::World;
 use landlock::{
@@ -94,6 +97,22 @@ impl Confinement {
         rules = rules.add_rule(PathBeneath::new(PathFd::new("/proc")?, own))?;
         Ok(rules.restrict_self()?.ruleset)
     }
+}
+
+/// Puts the calling process, which is about to become a step, into a domain of its own, without rules
+/// about files. Nothing happens where the kernel has no such rules.
+///
+/// # Errors
+/// When the kernel has them and the domain cannot be entered; the step must not be run then.
+pub fn scope() -> io::Result<()> {
+    let enter = || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .scope(Scope::from_all(LEVEL.0))?
+            .create()?
+            .restrict_self()?)
+    };
+    enter().map(drop).map_err(io::Error::other)
 }
 
 /// What the kernel offers; 0 where Landlock is absent or switched off.

@@ -8,7 +8,9 @@
 //!
 //! It is a subreaper, so every orphan of the step becomes its child: no double fork and no session of
 //! its own takes a process out of its reach. Ending is killing its children, again and again, until it
-//! has none; what a child leaves behind is the next round's child. All its signals are blocked and it
+//! has none; what a child leaves behind is the next round's child. Where that takes long (a fork bomb of
+//! many sessions), init is asked whether this is the only step, and then everybody is killed in one call,
+//! which no fork escapes. All its signals are blocked and it
 //! is not dumpable; what else aims at it is the matter of [`crate::fence`] and of Landlock. One that
 //! dies all the same ends the sandbox, for nobody knows then what is left of its step.
 
@@ -31,11 +33,16 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// The command that is no signal: kill everything.
+/// The commands that are no signals: kill everything of the step; kill whatever there is but init, for
+/// it is all of the step.
 pub const KILL: u8 = 0;
+pub const KILL_ALL_THERE_IS: u8 = 255;
 
 /// How long killing everything may take before the sandbox has to be ended instead.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long until init is asked whether this is the only step.
+const CROWDED: Duration = Duration::from_millis(100);
 
 /// How long the dead are waited for between two rounds, in milliseconds.
 const ROUND_MS: u16 = 2;
@@ -57,6 +64,8 @@ pub enum Report {
     Started,
     Failed(StartError),
     Ended(Ended),
+    /// Killing takes long: new ones come. May everybody be killed?
+    Crowded,
     /// Descendants are left that could not be killed.
     Stuck,
 }
@@ -159,7 +168,7 @@ struct Ready {
 impl Keeper {
     fn watch(&mut self) -> io::Result<()> {
         while self.status.is_none() && !self.killed {
-            let ready = self.wait()?;
+            let ready = self.wait(PollTimeout::NONE)?;
             if ready.errors
                 && let Some(error) = self.hear_child()?
             {
@@ -186,7 +195,7 @@ impl Keeper {
         say(&self.report, &Report::Ended(ended))
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&self, patience: PollTimeout) -> io::Result<Ready> {
         let mut fds = vec![
             PollFd::new(self.commands.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
@@ -194,7 +203,7 @@ impl Keeper {
         if let Some(errors) = &self.errors {
             fds.push(PollFd::new(errors.as_fd(), PollFlags::POLLIN));
         }
-        poll(&mut fds, PollTimeout::NONE)?;
+        poll(&mut fds, patience)?;
         let is_ready = |at: usize| {
             fds.get(at)
                 .and_then(PollFd::revents)
@@ -234,6 +243,7 @@ impl Keeper {
         for &command in &bytes[..count] {
             match command {
                 KILL => self.killed = true,
+                KILL_ALL_THERE_IS => drop(process::send(-1, libc::SIGKILL)),
                 signal if self.errors.is_some() => self.early.push(signal.into()),
                 signal => self.signal(signal.into()),
             }
@@ -271,9 +281,14 @@ impl Keeper {
     /// Kills until nothing is left. False where something would not die.
     fn end_all(&mut self) -> io::Result<bool> {
         let begun = Instant::now();
+        let mut asked = false;
         while self.reap()? {
             if begun.elapsed() > PATIENCE {
                 return Ok(false);
+            }
+            if begun.elapsed() > CROWDED && !asked {
+                say(&self.report, &Report::Crowded)?;
+                asked = true;
             }
             // The whole group at once, so that no fork of its members slips between.
             if self.status.is_none() {
@@ -283,8 +298,9 @@ impl Keeper {
                 // It may be dead already.
                 let _ = process::send(child, libc::SIGKILL);
             }
-            let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            poll(&mut fds, PollTimeout::from(ROUND_MS))?;
+            if self.wait(PollTimeout::from(ROUND_MS))?.commands {
+                self.obey()?;
+            }
         }
         Ok(true)
     }
@@ -307,14 +323,41 @@ impl Keeper {
     }
 }
 
-/// Of this process. The kernel's own list: it also holds those that hide from `/proc`.
+/// Of this process. The kernel's own list holds those too that hide from `/proc`; a kernel built without
+/// it (`CONFIG_PROC_CHILDREN`) leaves what `/proc` shows.
 fn children() -> io::Result<Vec<i32>> {
-    let list = fs::read_to_string("/proc/thread-self/children")?;
+    let list = match fs::read_to_string("/proc/thread-self/children") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return visible_children(),
+        list => list?,
+    };
     Ok(list
         .split_ascii_whitespace()
         .filter_map(|pid| pid.parse().ok())
         .filter(|&pid| pid > 0)
         .collect())
+}
+
+fn visible_children() -> io::Result<Vec<i32>> {
+    let own = Pid::this().to_string();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // Gone since, or hidden. After the name, which may hold anything: state, then parent.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest);
+        if fields.and_then(|rest| rest.split_whitespace().nth(1)) == Some(&own) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 fn microseconds(time: TimeVal) -> u64 {

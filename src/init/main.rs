@@ -42,7 +42,9 @@ fn main() -> ExitCode {
     }
     let mut arguments = std::env::args_os().skip(1);
     match (arguments.next(), arguments.next()) {
-        (Some(verb), None) if verb == "serve" => serve::run(serve::Options::default()),
+        (Some(verb), None) if verb == "serve" => serve::run(serve::Options {
+            harden: Some(Box::new(confine::scope)),
+        }),
         (Some(verb), None) if verb == "enter" => enter::run(),
         _ => {
             eprintln!("usage: init serve | init enter");

@@ -31,7 +31,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{BufReader, BufWriter, Join};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
@@ -56,7 +56,6 @@ const MAX_HEAD: usize = 16;
 pub type Harden = Box<dyn Fn() -> io::Result<()>>;
 
 /// What the world adds.
-#[derive(Default)]
 pub struct Options {
     pub harden: Option<Harden>,
 }
@@ -87,6 +86,8 @@ pub struct Sandbox {
     /// Numbers that were used.
     used: RefCell<BTreeSet<u32>>,
     fed: Cell<Instant>,
+    /// Set while everybody is killed who is there, which starts nobody.
+    clearing: watch::Sender<bool>,
 }
 
 /// What a running step is reached by.
@@ -160,6 +161,7 @@ async fn serve(prepared: Prepared, options: Options) -> io::Result<End> {
         steps: RefCell::default(),
         used: RefCell::default(),
         fed: Cell::new(Instant::now()),
+        clearing: watch::Sender::new(false),
     });
     let pipe = tokio::io::join(
         BufReader::with_capacity(BUFFER, PipeEnd::new(prepared.input)?),
@@ -315,6 +317,27 @@ impl Sandbox {
     /// It has ended.
     pub fn forget(&self, step: u32) {
         self.steps.borrow_mut().remove(&step);
+        self.clearing.send_replace(false);
+    }
+
+    /// Lets a step that forks faster than it dies be ended by killing everybody, if it is the only one.
+    pub fn clear_for(&self, step: u32) {
+        let kept = |handle: &&Handle| handle.keeper.is_some();
+        if self.steps.borrow().values().filter(kept).count() == 1
+            && self.command(step, keeper::KILL_ALL_THERE_IS).is_ok()
+        {
+            self.clearing.send_replace(true);
+        }
+    }
+
+    /// Until a step may be started.
+    pub async fn until_clear(&self) {
+        // The sender lives as long as this.
+        let _ = self
+            .clearing
+            .subscribe()
+            .wait_for(|clearing| !clearing)
+            .await;
     }
 
     pub fn signal(&self, step: u32, signal: i32) {

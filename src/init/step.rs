@@ -69,6 +69,7 @@ async fn attempt(
     let Some(mut streams) = streams else {
         return Err(invalid("its streams were not opened").into());
     };
+    sandbox.until_clear().await;
     let oom_before = oom::kills();
     let desk = Program::new(start).and_then(|program| launch(sandbox, &program, stdin, commands));
     let mut desk = match desk {
@@ -79,31 +80,27 @@ async fn attempt(
         }
     };
     sandbox.kept_by(step, desk.keeper);
-    match hear(&mut desk.report).await? {
+    match hear(sandbox, step, &mut desk.report).await? {
         Report::Started => sandbox.say(FromInit::Started { step }),
         Report::Failed(error) => {
             close(&mut streams).await;
             return Err(error.into());
         }
-        Report::Ended(_) => return Err(Trouble::Lost("its keeper skipped the start")),
-        Report::Stuck => return Err(STUCK),
+        _ => return Err(Trouble::Lost("its keeper skipped the start")),
     }
     let (ended, _) = watch::channel(false);
     spawn_pumps(desk.stdin, streams.stdin, &ended);
     for (pipe, stream) in [(desk.stdout, streams.stdout), (desk.stderr, streams.stderr)] {
         spawn_local(pump::output(pipe, stream, ended.subscribe()));
     }
-    match hear(&mut desk.report).await? {
+    match hear(sandbox, step, &mut desk.report).await? {
         Report::Ended(report) => {
             ended.send_replace(true);
             Ok(exit(step, report, oom_before))
         }
-        Report::Stuck => Err(STUCK),
-        Report::Started | Report::Failed(_) => Err(Trouble::Lost("its keeper started it twice")),
+        _ => Err(Trouble::Lost("its keeper started it twice")),
     }
 }
-
-const STUCK: Trouble = Trouble::Lost("processes of it could not be killed");
 
 fn spawn_pumps(
     pipe: Option<Sender>,
@@ -116,10 +113,16 @@ fn spawn_pumps(
 }
 
 /// A keeper that ends without its last report was killed.
-async fn hear(report: &mut Receiver) -> Result<Report, Trouble> {
-    match link::read_frame(report, MAX_REPORT).await {
-        Ok(Some(report)) => Ok(report),
-        Ok(None) | Err(_) => Err(Trouble::Lost("its keeper died")),
+async fn hear(sandbox: &Sandbox, step: u32, report: &mut Receiver) -> Result<Report, Trouble> {
+    loop {
+        match link::read_frame(report, MAX_REPORT).await {
+            Ok(Some(Report::Crowded)) => sandbox.clear_for(step),
+            Ok(Some(Report::Stuck)) => {
+                return Err(Trouble::Lost("processes of it could not be killed"));
+            }
+            Ok(Some(report)) => return Ok(report),
+            Ok(None) | Err(_) => return Err(Trouble::Lost("its keeper died")),
+        }
     }
 }
 

@@ -5,14 +5,16 @@ use fumehood::sandbox::wire::{
     self, Entered, FromInit, MAX_FROM_INIT, PROTOCOL_VERSION, Purpose, StartError, StartStep,
     StepExit, StepLimits, StreamHead, ToInit, WaitStatus, World, WorldMemory, WorldSystem,
 };
+use std::ffi::OsString;
 use std::fs;
 use std::future::poll_fn;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
@@ -27,6 +29,7 @@ struct Host {
     child: Child,
     /// Of PID 1, as this machine numbers it.
     pid: u32,
+    landlock: u32,
     open: mpsc::UnboundedSender<oneshot::Sender<Stream>>,
     read: ReadHalf<Stream>,
     write: WriteHalf<Stream>,
@@ -149,23 +152,61 @@ async fn drive<T>(
     }
 }
 
+fn spawn(dir: &TempDir, before: &[&str], verb: &str) -> Child {
+    let init = init_binary::install(dir.path()).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let line: Vec<_> = before
+        .iter()
+        .map(|word| OsString::from(*word))
+        .chain([init.into_os_string(), verb.into()])
+        .collect();
+    Command::new(&line[0])
+        .args(&line[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
 impl Host {
+    /// In a world that init makes.
     async fn start() -> Self {
         let dir = tempfile::tempdir_in("/tmp").unwrap();
-        let mut child = Command::new(init_binary::install(dir.path()).unwrap())
-            .arg("enter")
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut child = spawn(&dir, &[], "enter");
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         write_frame(&mut stdin, &world()).await;
-        let pid = match read_frame(&mut stdout).await.unwrap() {
-            Entered::Standing { pid, .. } => pid,
+        match read_frame(&mut stdout).await.unwrap() {
+            Entered::Standing { pid, landlock } => {
+                Self::connect(child, (stdin, stdout), pid, landlock, dir).await
+            }
             Entered::Failed(error) => panic!("no world: {error:?}"),
+        }
+    }
+
+    /// In a world that is there already, as an engine makes one: little more than a process list.
+    async fn serve() -> Self {
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        let before = match nix::unistd::geteuid().is_root() {
+            true => {
+                "unshare --pid --fork --mount-proc --kill-child \
+                     setpriv --reuid=1000 --regid=1000 --clear-groups"
+            }
+            false => "unshare --map-current-user --pid --fork --mount-proc --kill-child",
         };
+        let before: Vec<_> = before.split_whitespace().collect();
+        let mut child = spawn(&dir, &before, "serve");
+        let pipe = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self::connect(child, pipe, 0, 0, dir).await
+    }
+
+    async fn connect(
+        child: Child,
+        (stdin, stdout): (ChildStdin, ChildStdout),
+        pid: u32,
+        landlock: u32,
+        dir: TempDir,
+    ) -> Self {
         let pipe = tokio::io::join(stdout, stdin).compat();
         let config = yamux::Config::default();
         let connection = yamux::Connection::new(pipe, config, yamux::Mode::Client);
@@ -176,6 +217,7 @@ impl Host {
         let mut host = Self {
             child,
             pid,
+            landlock,
             open,
             read,
             write,
@@ -629,7 +671,7 @@ async fn a_step_killed_before_it_has_begun_ends_all_the_same() {
 #[tokio::test]
 async fn a_signal_reaches_the_group_of_the_first_process() {
     let mut host = Host::start().await;
-    let script = "trap 'echo shell; exit 9' USR1; sh -c 'trap \"echo child\" USR1; echo ready; sleep 9' & wait; wait";
+    let script = "trap 'wait; echo shell; exit 9' USR1; sh -c 'trap \"echo child\" USR1; echo ready; sleep 9' & wait; wait";
     let request = host.request(&shell(script));
     let mut step = host.started(request).await;
     step.stdout.read_exact(&mut [0; 6]).await.unwrap();
@@ -639,7 +681,7 @@ async fn a_signal_reaches_the_group_of_the_first_process() {
     })
     .await;
     let ran = host.finish(step).await;
-    assert!(ran.stdout.starts_with(b"shell\n"), "{:?}", ran.stdout);
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "child\nshell\n");
     assert_eq!(ran.exit.status, WaitStatus::Code(9));
 }
 
@@ -811,4 +853,156 @@ async fn a_silent_host_is_taken_for_dead() {
         "{lived:?}"
     );
     assert_eq!(alive(&mark), 0);
+}
+
+#[tokio::test]
+async fn a_thousand_daemons_with_sessions_of_their_own_die_with_their_step() {
+    let mut host = Host::start().await;
+    let mark = mark(7);
+    let script = "import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for n in range(1000):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0: time.sleep(1000)
+        os._exit(0)
+    os.wait()";
+    let mut argv = python(script);
+    argv.push(mark.clone());
+    let exit = host.run(argv).await.exit;
+    assert_eq!(alive(&mark), 0);
+    assert_eq!((exit.status, exit.leftovers), (WaitStatus::Code(0), 1000));
+}
+
+/// Forks into new sessions as fast as it can, and hides from `/proc`.
+const BOMB: &str = "import ctypes, os, time
+if os.fork(): time.sleep(1000)
+ctypes.CDLL(None).prctl(4, 0)
+while True:
+    try:
+        os.setsid() if os.fork() == 0 else os.fork()
+        if os.fork(): os._exit(0)
+    except OSError: pass";
+
+#[tokio::test]
+async fn a_fork_bomb_of_sessions_is_ended_alone_or_beside_another_step() {
+    let mut host = Host::start().await;
+    let mark = mark(8);
+    for beside in [false, true] {
+        let other = match beside {
+            true => {
+                let request = host.request(&shell("sleep 1000; exit 4"));
+                Some(host.started(request).await)
+            }
+            false => None,
+        };
+        let mut argv = python(BOMB);
+        argv.push(mark.clone());
+        let mut request = host.request(&argv);
+        request.limits.processes = Some(100);
+        let bomb = host.started(request).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        host.say(ToInit::Kill { step: bomb.number }).await;
+        let ran = host.finish(bomb).await;
+        assert_eq!(alive(&mark), 0);
+        assert!(ran.exit.killed);
+        if let Some(other) = other {
+            host.say(ToInit::Signal {
+                step: other.number,
+                signal: 15,
+            })
+            .await;
+            assert_eq!(host.finish(other).await.exit.status, WaitStatus::Signal(15));
+        }
+        assert_eq!(
+            host.run(shell("exit 3")).await.exit.status,
+            WaitStatus::Code(3)
+        );
+    }
+}
+
+/// Prints what succeeds.
+const AGAINST_INIT: &str = "import ctypes, os, resource, signal
+libc = ctypes.CDLL(None, use_errno=True)
+def trace(target):
+    if libc.ptrace(16, target, 0, 0) < 0: raise OSError(ctypes.get_errno(), 'ptrace')
+def attempt(name, call, *args):
+    try: call(*args)
+    except OSError: return
+    print(name, args, flush=True)
+def read(path): open(path, 'rb').read(1)
+def write(path): open(path, 'wb')
+keeper = os.getppid()
+for target in 1, keeper:
+    for number in 9, 15, 18, 19, 20, 40: attempt('kill', os.kill, target, number)
+    attempt('limit', resource.prlimit, target, resource.RLIMIT_CPU, (0, 0))
+    attempt('limits', resource.prlimit, target, resource.RLIMIT_CPU)
+    attempt('affinity', os.sched_setaffinity, target, [0])
+    attempt('scheduler', os.sched_setscheduler, target, os.SCHED_IDLE, os.sched_param(0))
+    attempt('priority', os.setpriority, os.PRIO_PROCESS, target, 19)
+    attempt('pidfd', os.pidfd_open, target)
+    attempt('pidfd by folder', signal.pidfd_send_signal, os.open('/proc', os.O_RDONLY), 9)
+    attempt('trace', trace, target)
+    for file in 'mem', 'environ', 'exe', 'fd', 'maps', 'root':
+        attempt(file, read, f'/proc/{target}/{file}')
+    for file in 'mem', 'oom_score_adj', 'oom_adj', 'comm', 'autogroup', 'coredump_filter':
+        attempt('write ' + file, write, f'/proc/{target}/{file}')
+    attempt('descriptors', os.listdir, f'/proc/{target}/fd')
+attempt('everybody', os.kill, -1, 9)
+attempt('user', os.setpriority, os.PRIO_USER, 0, 19)
+attempt('user', os.setpriority, os.PRIO_USER, os.getuid(), 19)
+# 0 is a group that is not seen from inside, and names the caller's own.
+if os.getpgid(keeper): attempt('group', os.setpriority, os.PRIO_PGRP, os.getpgid(keeper), 19)
+attempt('signal by descriptor', __import__('fcntl').fcntl, 0, 10, 9)
+attempt('parent of parent', os.kill, -keeper, 9)
+os.kill(os.getpid(), 0)
+print('end')";
+
+#[tokio::test]
+async fn a_step_can_do_nothing_to_init_nor_to_its_keeper() {
+    for mut host in [Host::start().await, Host::serve().await] {
+        let ran = host.run(python(AGAINST_INIT)).await;
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), "end\n");
+        assert_eq!(ran.exit.status, WaitStatus::Code(0));
+        assert_eq!(
+            host.run(shell("exit 3")).await.exit.status,
+            WaitStatus::Code(3)
+        );
+    }
+}
+
+/// Signals every number there may be, but its own.
+const AGAINST_EVERYBODY: &str = "import os
+for target in range(2, 2000):
+    if target != os.getpid():
+        try: os.kill(target, 9); print(target, flush=True)
+        except OSError: pass";
+
+#[tokio::test]
+async fn a_step_cannot_signal_another_nor_its_keeper_or_it_ends_the_sandbox() {
+    for mut host in [Host::start().await, Host::serve().await] {
+        let request = host.request(&shell("sleep 1; exit 4"));
+        let other = host.started(request).await;
+        let request = host.request(&python(AGAINST_EVERYBODY));
+        let attacker = host.started(request).await;
+        if landlock_scopes() {
+            assert_eq!(host.finish(attacker).await.stdout, b"");
+            assert_eq!(host.finish(other).await.exit.status, WaitStatus::Code(4));
+        } else {
+            let fatal = host.listen().await;
+            assert!(matches!(fatal, FromInit::Fatal { .. }), "{fatal:?}");
+        }
+    }
+}
+
+/// Linux 6.12 and newer, where Landlock is on.
+fn landlock_scopes() -> bool {
+    let release = nix::sys::utsname::uname().unwrap();
+    let release = release.release().to_str().unwrap();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    version >= (6, 12) && (modules.is_empty() || modules.contains("landlock"))
 }
