@@ -148,6 +148,11 @@ impl Bench {
         &self.policy_digest
     }
 
+    /// Uid and gid that everything in the workspace is done as.
+    pub fn user(&self) -> (u32, u32) {
+        (self.setup.spec.uid, self.setup.spec.gid)
+    }
+
     pub fn run(&self) -> &RunId {
         &self.setup.run
     }

@@ -13,6 +13,7 @@
 
 pub mod bench;
 mod capture;
+pub mod clone;
 pub mod desk;
 pub mod door;
 pub mod exec;

@@ -229,7 +229,8 @@ impl Workspace {
         self.hashes.as_deref()
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    /// The folder, open.
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
