@@ -76,7 +76,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     for changed in ["build.rs", "src/init", "Cargo.lock", ".clippy.toml"] {
-        println!("cargo::rerun-if-changed={changed}");
+        // What is not there would count as changed, each time.
+        if Path::new(changed).exists() {
+            println!("cargo::rerun-if-changed={changed}");
+        }
     }
     println!("cargo::rerun-if-env-changed={CHECK}");
     let (system, machine) = (var("CARGO_CFG_TARGET_OS")?, var("CARGO_CFG_TARGET_ARCH")?);
@@ -171,6 +174,8 @@ impl Package {
             .arg("--target-dir")
             .arg(self.out.join("target"))
             .args(["--target", &self.target])
+            // Not the one in a configuration file either.
+            .env("RUSTC_WRAPPER", "")
             .env("CLIPPY_CONF_DIR", &self.root)
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags()?);
         Ok(command)
@@ -223,30 +228,31 @@ fn belongs_to_this_build(name: &OsStr) -> bool {
         || (name.starts_with("CARGO_TARGET_") && name.ends_with("FLAGS"))
 }
 
-/// What to do about a failed build, before what the compiler said.
+/// What to do about a failed build, or what the compiler said.
 fn explain(output: &Output) -> String {
     let said = text(output);
-    let missing_libc = [
-        "-lc",
-        "-lpthread",
-        "-lm",
-        "-lgcc_eh",
-        "crt1.o",
-        "crtbeginT.o",
-    ]
-    .iter()
-    .any(|library| said.contains(&format!("cannot find {library}")));
-    let advice = if missing_libc {
-        "init, the first process of every sandbox, is linked statically, and the static C library is \
-         missing. Install it: `apt install libc6-dev` (Debian, Ubuntu), `dnf install glibc-static` \
-         (Fedora, RHEL), and build again."
-    } else if said.contains("linker `") && said.contains("not found") {
-        "there is no C compiler to link with. Install one: `apt install build-essential` (Debian, \
-         Ubuntu), `dnf install gcc glibc-static` (Fedora, RHEL), and build again."
-    } else {
-        "init, the first process of every sandbox, does not build:"
+    // GNU ld, then lld, for libraries and for the objects a static program starts with.
+    let missing = |line: &&str| {
+        let words = ["cannot find ", "unable to find library ", "cannot open "];
+        words
+            .iter()
+            .filter_map(|word| line.split_once(word))
+            .any(|(_, what)| what.starts_with("-l") || what.contains("crt"))
     };
-    format!("{advice}\n{said}")
+    if let Some(line) = said.lines().find(missing) {
+        return format!(
+            "init, the first process of every sandbox, is linked statically, and the static C library \
+             is missing ({}).\nInstall it and build again: `apt install libc6-dev` on Debian and \
+             Ubuntu, `dnf install glibc-static` on Fedora and RHEL.",
+            line.trim().trim_start_matches("= note: ")
+        );
+    }
+    if said.contains("linker `") && said.contains("not found") {
+        return "there is no C compiler to link with.\nInstall one and build again: `apt install \
+                build-essential` on Debian and Ubuntu, `dnf install gcc glibc-static` on Fedora and RHEL."
+            .into();
+    }
+    format!("init, the first process of every sandbox, does not build:\n{said}")
 }
 
 fn text(output: &Output) -> String {

@@ -671,7 +671,7 @@ async fn a_step_killed_before_it_has_begun_ends_all_the_same() {
 #[tokio::test]
 async fn a_signal_reaches_the_group_of_the_first_process() {
     let mut host = Host::start().await;
-    let script = "trap 'wait; echo shell; exit 9' USR1; sh -c 'trap \"echo child\" USR1; echo ready; sleep 9' & wait; wait";
+    let script = "trap 'wait; echo shell; exit 9' USR1; sh -c 'trap \"echo child; exit\" USR1; echo ready; while :; do sleep 0.05; done' & wait";
     let request = host.request(&shell(script));
     let mut step = host.started(request).await;
     step.stdout.read_exact(&mut [0; 6]).await.unwrap();
