@@ -70,6 +70,7 @@ async fn a_streamed_answer_arrives_whole_however_it_is_cut() {
     let sent = &server.requests()[0];
     assert_eq!(sent.body["model"], "some-model-high", "the name as given");
     assert_eq!(sent.roles(), ["system", "user"]);
+    assert_eq!(sent.last_text(), "task");
     assert_eq!(sent.body["tools"][0]["function"]["name"], "exec");
     assert_eq!(sent.header("authorization"), None, "no key, no header");
 }
