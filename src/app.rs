@@ -28,7 +28,7 @@ use crate::sandbox::python::{self, Surroundings};
 use crate::tools::bench::{Bench, BenchSetup};
 use crate::tools::desk::Desk;
 use crate::tools::door::Door;
-use crate::workspace::{Opening, Place, Texts, Workspace, WorkspaceError};
+use crate::workspace::{Opening, Place, Texts, Workspace, WorkspaceError, remove_tree};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -336,14 +336,21 @@ fn plan_sandbox(
         cores: std::thread::available_parallelism()
             .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
     })?;
-    let shared = stock.shared.iter().map(|path| {
-        format!(
-            "{} has a second name outside of the workspace: what is written to it changes that one too",
-            visible(&path.to_string_lossy())
-        )
-    });
+    let shared = shared_note(&stock.shared);
     let notes = python.map(|python| python.notes).unwrap_or_default();
-    Ok((spec, shared.chain(notes).collect()))
+    Ok((spec, shared.into_iter().chain(notes).collect()))
+}
+
+/// One line, however many there are: an environment made by uv has thousands.
+fn shared_note(shared: &[PathBuf]) -> Option<String> {
+    let first = visible(&shared.first()?.to_string_lossy());
+    let which = match shared.len() {
+        1 => format!("{first} has a second name"),
+        count => format!("{count} files ({first} and others) have second names"),
+    };
+    Some(format!(
+        "{which} outside of the workspace (hard links): what a program writes in them changes there too"
+    ))
 }
 
 fn source(place: &Place) -> Source {
@@ -411,6 +418,11 @@ impl OpenedRun {
                 .map(|each| visible(&each.to_string()))
                 .collect();
             self.desk.emit(&Event::Quarantined { paths })?;
+        }
+        // Caches: nothing in it is a result.
+        if let Err(error) = remove_tree(&self.record.dir().join("home")) {
+            let text = error.to_string();
+            self.desk.emit(&Event::Notice { text })?;
         }
         let exit_code = stop.exit_code();
         self.desk.emit(&Event::RunEnded {

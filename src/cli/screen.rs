@@ -130,6 +130,12 @@ impl Screen {
                 )]
             }
             Event::ToolAnswered { ok, text, .. } => answer(*ok, text, self.live),
+            // Said by the tool's answer.
+            Event::Decided {
+                allowed: true,
+                action,
+                ..
+            } if action == "file" => Vec::new(),
             Event::Decided {
                 allowed,
                 approver,

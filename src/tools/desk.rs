@@ -109,6 +109,28 @@ impl Desk {
         }
     }
 
+    /// The same for an act that is allowed or denied and not asked about: where the policy would ask,
+    /// it is denied.
+    pub fn settle_unasked<A: Act>(
+        &self,
+        about: &About,
+        verdict: Verdict<A>,
+    ) -> Result<Result<Permit<A>, Denial>, ToolStop> {
+        let denial = match verdict {
+            Verdict::Allowed(permit) => {
+                self.decided(about, permit.approver().clone(), None)?;
+                return Ok(Ok(permit));
+            }
+            Verdict::Denied(denial) => denial,
+            Verdict::Ask(question) => question.refuse("nobody is asked about such an act"),
+        };
+        let approver = Approver::Policy {
+            rule: denial.rule.clone(),
+        };
+        self.decided(about, approver, Some(&denial.why))?;
+        Ok(Err(denial))
+    }
+
     async fn ask(&self, view: &QuestionView, patience: &Patience) -> Result<Answered, ToolStop> {
         self.emit(&Event::Asked {
             digest: view.digest.clone(),

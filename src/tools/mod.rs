@@ -17,6 +17,7 @@ pub mod clone;
 pub mod desk;
 pub mod door;
 pub mod exec;
+pub mod files;
 mod router;
 mod tee;
 

@@ -1,8 +1,9 @@
 //! Our own reading and writing beneath a workspace, on a person's or a model's behalf.
 //!
 //! Regular files only; a named pipe does not hang us, a link is not followed. A write appears at once
-//! and whole or not at all, belongs to whom the workspace is worked on as, and never carries a set-uid
-//! bit. What programs outside the sandbox act upon (`.git` and the like) is not written.
+//! and whole or not at all, belongs to whom the workspace is worked on as, keeps the mode of the file
+//! it replaces, and never carries a set-uid bit. What programs outside the sandbox act upon (`.git` and
+//! the like) is not written.
 
 use super::beneath::{self, Beneath};
 use super::error::{Nearest, WorkspaceError};
@@ -56,7 +57,7 @@ pub struct Listing {
     pub cut: bool,
 }
 
-/// What an edit did.
+/// What an edit comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {
     /// The line where the new text begins, from 1.
@@ -97,11 +98,36 @@ impl Workspace {
 
     /// Puts a file there, with the folders it lies in; tells whether it is new.
     pub fn write(&self, path: &Beneath, content: &[u8]) -> Result<Written, WorkspaceError> {
-        self.write_with_mode(path, content, Mode::from_bits_truncate(0o644))
+        refuse_protected(path)?;
+        let Some((folder, name)) = beneath::split(path.as_path()) else {
+            return Err(not_a_file(path, "the workspace itself"));
+        };
+        let folder = self.make_folders(folder)?;
+        let (written, mode) = match beneath::stat_at(&folder, name) {
+            Err(Errno::ENOENT) => (Written::New, 0o644),
+            Err(errno) => return Err(WorkspaceError::io("look at", path.as_path())(errno)),
+            Ok(found) => match beneath::kind_of(&found) {
+                SFlag::S_IFREG => (Written::Replaced, found.st_mode & 0o777),
+                other => return Err(not_a_file(path, beneath::kind_name(other))),
+            },
+        };
+        let temporary = temporary_name();
+        self.fill(&folder, &temporary, content, Mode::from_bits_truncate(mode))
+            .and_then(|()| {
+                nix::fcntl::renameat(&folder, temporary.as_str(), &folder, name)
+                    .map_err(std::io::Error::from)
+            })
+            .map_err(|error| {
+                let gone = nix::unistd::UnlinkatFlags::NoRemoveDir;
+                // It may not have come to exist.
+                let _ = nix::unistd::unlinkat(&folder, temporary.as_str(), gone);
+                WorkspaceError::io("write", path.as_path())(error)
+            })?;
+        Ok(written)
     }
 
-    /// Replaces `old`, which must be in the file exactly once.
-    pub fn edit(&self, path: &Beneath, old: &str, new: &str) -> Result<Edited, WorkspaceError> {
+    /// What a file becomes with `old`, which must be in it exactly once, replaced. Nothing is written.
+    pub fn edited(&self, path: &Beneath, old: &str, new: &str) -> Result<Edited, WorkspaceError> {
         let bad = |why| WorkspaceError::BadEdit {
             path: path.as_path().to_owned(),
             why,
@@ -129,10 +155,6 @@ impl Workspace {
             }
         };
         let after = format!("{}{new}{}", &before[..at], &before[at + old.len()..]);
-        let mode = self
-            .open_file(path)
-            .and_then(|(file, _)| mode_of(&file, path))?;
-        self.write_with_mode(path, after.as_bytes(), mode)?;
         Ok(Edited {
             line: before[..at].matches('\n').count() + 1,
             before,
@@ -186,57 +208,8 @@ impl Workspace {
             nix::sys::stat::fstat(&fd).map_err(WorkspaceError::io("look at", path.as_path()))?;
         match beneath::kind_of(&stat) {
             SFlag::S_IFREG => Ok((File::from(fd), stat.st_size.unsigned_abs())),
-            other => Err(WorkspaceError::Kind {
-                path: path.as_path().to_owned(),
-                found: beneath::kind_name(other),
-                wanted: "a file",
-            }),
+            other => Err(not_a_file(path, beneath::kind_name(other))),
         }
-    }
-
-    fn write_with_mode(
-        &self,
-        path: &Beneath,
-        content: &[u8],
-        mode: Mode,
-    ) -> Result<Written, WorkspaceError> {
-        let io = |what| WorkspaceError::io::<Errno>(what, path.as_path());
-        refuse_protected(path)?;
-        let Some((folder, name)) = beneath::split(path.as_path()) else {
-            return Err(WorkspaceError::Kind {
-                path: path.as_path().to_owned(),
-                found: "the workspace itself",
-                wanted: "a file",
-            });
-        };
-        let folder = self.make_folders(folder)?;
-        let written = match beneath::stat_at(&folder, name) {
-            Err(Errno::ENOENT) => Written::New,
-            Err(errno) => return Err(io("look at")(errno)),
-            Ok(found) => match beneath::kind_of(&found) {
-                SFlag::S_IFREG => Written::Replaced,
-                other => {
-                    return Err(WorkspaceError::Kind {
-                        path: path.as_path().to_owned(),
-                        found: beneath::kind_name(other),
-                        wanted: "a file",
-                    });
-                }
-            },
-        };
-        let temporary = temporary_name();
-        self.fill(&folder, &temporary, content, mode)
-            .and_then(|()| {
-                nix::fcntl::renameat(&folder, temporary.as_str(), &folder, name)
-                    .map_err(std::io::Error::from)
-            })
-            .map_err(|error| {
-                let gone = nix::unistd::UnlinkatFlags::NoRemoveDir;
-                // It may not have come to exist.
-                let _ = nix::unistd::unlinkat(&folder, temporary.as_str(), gone);
-                WorkspaceError::io("write", path.as_path())(error)
-            })?;
-        Ok(written)
     }
 
     fn fill(
@@ -316,10 +289,12 @@ fn refuse_protected(path: &Beneath) -> Result<(), WorkspaceError> {
     }
 }
 
-fn mode_of(file: &File, path: &Beneath) -> Result<Mode, WorkspaceError> {
-    let stat = nix::sys::stat::fstat(file.as_fd())
-        .map_err(WorkspaceError::io("look at", path.as_path()))?;
-    Ok(Mode::from_bits_truncate(stat.st_mode))
+fn not_a_file(path: &Beneath, found: &'static str) -> WorkspaceError {
+    WorkspaceError::Kind {
+        path: path.as_path().to_owned(),
+        found,
+        wanted: "a file",
+    }
 }
 
 /// What the kernel says of a link where none may be, in words.

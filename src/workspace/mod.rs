@@ -40,5 +40,5 @@ pub use quarantine::{Done, Quarantined};
 pub use remove::remove_tree;
 pub use snapshot::{Entry, Snapshot, SnapshotRequest, code_tree};
 pub use texts::{MAX_TEXT, Texts};
-pub use traps::{TRAP_NAMES, Why};
+pub use traps::Why;
 pub use walk::{Kind, MAX_ENTRIES, Stamp};

@@ -13,15 +13,14 @@
 
 use super::place::Place;
 use super::walk::{Kind, Node, Tree};
+use crate::policy::gate::PROTECTED;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 /// Names that stay read-only inside, and may not appear.
-pub const TRAP_NAMES: [&str; 6] = [".git", ".hg", ".envrc", ".vscode", ".idea", ".claude"];
-
 pub(super) fn is_trap_name(name: &OsStr) -> bool {
-    TRAP_NAMES.iter().any(|trap| name == OsStr::new(trap))
+    PROTECTED.iter().any(|trap| name == OsStr::new(trap))
 }
 
 pub(super) fn is_trap(path: &Path) -> bool {

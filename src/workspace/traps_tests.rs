@@ -56,7 +56,7 @@ fn a_new_trap_is_found_at_any_depth_once() {
         ),
         one("a/.git", Why::Trap)
     );
-    for name in TRAP_NAMES {
+    for name in PROTECTED {
         assert_eq!(found(&[], &[name]), one(name, Why::Trap));
     }
 }

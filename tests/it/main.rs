@@ -12,6 +12,7 @@ mod docker;
 mod env;
 mod exec;
 mod fake_llm;
+mod file_tools;
 mod git_http;
 mod init;
 mod llm;

@@ -207,7 +207,7 @@ fn reading_and_writing_stay_within_and_follow_no_link() {
         let error = workspace.read(&path(name), 100).unwrap_err();
         assert!(error.to_string().contains("a link"), "{error}");
         assert!(workspace.write(&path(name), b"changed").is_err());
-        assert!(workspace.edit(&path(name), "secret", "changed").is_err());
+        assert!(workspace.edited(&path(name), "secret", "changed").is_err());
     }
     assert!(workspace.write(&path("out/new"), b"x").is_err());
     assert!(workspace.list(&path("out"), 1, 10).is_err());
@@ -255,13 +255,20 @@ fn a_write_makes_folders_and_leaves_nothing_else() {
 }
 
 #[test]
-fn an_edit_keeps_the_mode_but_for_set_uid() {
+fn a_rewritten_file_keeps_its_mode_but_for_set_uid() {
     let bench = Bench::new();
     let workspace = bench.open();
     bench.put("run.sh", "echo one\n");
     fs::set_permissions(bench.at("work/run.sh"), fs::Permissions::from_mode(0o4755)).unwrap();
-    let edited = workspace.edit(&path("run.sh"), "one", "two").unwrap();
+    let edited = workspace.edited(&path("run.sh"), "one", "two").unwrap();
     assert_eq!((edited.line, edited.after.as_str()), (1, "echo two\n"));
+    workspace
+        .write(&path("run.sh"), edited.after.as_bytes())
+        .unwrap();
+    assert_eq!(
+        fs::read_to_string(bench.at("work/run.sh")).unwrap(),
+        "echo two\n"
+    );
     let mode = fs::metadata(bench.at("work/run.sh")).unwrap().mode();
     assert_eq!(mode & 0o7777, 0o755);
 }
@@ -271,7 +278,7 @@ fn an_edit_wants_exactly_one_match_and_says_what_is_near() {
     let bench = Bench::new();
     let workspace = bench.open();
     bench.put("a.py", "x = 1\nlearning_rate = 0.1\nx = 1\n");
-    let edit = |old: &str| workspace.edit(&path("a.py"), old, "new").unwrap_err();
+    let edit = |old: &str| workspace.edited(&path("a.py"), old, "new").unwrap_err();
     assert!(matches!(
         edit("x = 1"),
         WorkspaceError::ManyMatches { count: 2, .. }
@@ -283,7 +290,7 @@ fn an_edit_wants_exactly_one_match_and_says_what_is_near() {
     );
     assert!(matches!(edit(""), WorkspaceError::BadEdit { .. }));
     assert!(matches!(
-        workspace.edit(&path("gone"), "a", "b"),
+        workspace.edited(&path("gone"), "a", "b"),
         Err(WorkspaceError::Io { .. })
     ));
 }
