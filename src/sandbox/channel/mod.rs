@@ -85,14 +85,17 @@ impl Channel {
         let (from, to) = stream::split(stream);
         let pulse = Arc::new(Pulse::default());
         let (hello, greeted) = oneshot::channel();
-        tokio::spawn(control::speak(to, to_say, Arc::clone(&pulse)));
-        tokio::spawn(control::listen(control::Listener {
+        let speaking = control::speak(to, to_say, Arc::clone(&pulse));
+        let listening = control::listen(control::Listener {
             from,
             hello,
             ledger: Arc::clone(&self.ledger),
             pulse,
             ending: self.ending.clone(),
-        }));
+        });
+        // One task: the stream has a single waker for room to send, which reading sets too. In two,
+        // a message might sleep for good.
+        tokio::spawn(async { tokio::join!(speaking, listening) });
         match greeted.await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.ending.reached().await),
