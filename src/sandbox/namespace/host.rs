@@ -1,6 +1,7 @@
 //! What this host says about itself where a sandbox could not be built: read only then, and for
 //! `doctor`.
 
+use crate::sandbox::owner;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +67,14 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
+/// Inode of the first pid namespace, the same on every machine: a file that an image left behind in
+/// a virtual machine's root is no container.
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
 fn container() -> Option<&'static str> {
+    if owner::pid_namespace().is_ok_and(|inode| inode == FIRST_PID_NAMESPACE) {
+        return None;
+    }
     let there = |path: &str| Path::new(path).exists();
     match () {
         () if there("/.dockerenv") => Some("docker"),
