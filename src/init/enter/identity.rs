@@ -28,6 +28,18 @@ pub(super) fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
+/// Whether this process may copy mounts where it is. Root of a container usually may not.
+pub(super) fn may_mount() -> Result<bool> {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let status = fs::read_to_string("/proc/self/status").at(Stage::Read, "/proc/self/status")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .ok_or_else(|| refused(Stage::Read, "/proc/self/status has no capabilities"))?;
+    Ok(effective & SYS_ADMIN != 0)
+}
+
 /// Refuses a world that would run as root, or as somebody else than the user who asks.
 pub(super) fn check(world: &World) -> Result<()> {
     if world.host_uid == 0 || world.host_gid == 0 {

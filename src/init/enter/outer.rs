@@ -83,7 +83,7 @@ fn version_2(world: &World) -> Result<Option<File>> {
 
 fn split_middle(world: &World, life: Life) -> Result<Place> {
     join(&world.cgroups)?;
-    let sources = match identity::is_root() {
+    let sources = match identity::may_mount()? {
         true => Some(sources::open(world)?),
         false => None,
     };

@@ -1,7 +1,8 @@
 //! Everything that is mounted from outside, copied before any of its paths is covered.
 //!
 //! A root start does this before it drops, so that a workspace beneath a closed folder is reached
-//! once, by descriptor; an ordinary user does it in the new mount namespace, where alone it may.
+//! once, by descriptor; an ordinary user, and root of a container that may not mount, does it in the
+//! new mount namespace, where alone it may.
 
 use super::failure::{At, Result, refused};
 use super::mount::{self, Detached, Use};

@@ -18,7 +18,7 @@ pub(super) fn explain(error: &EnterError, facts: &HostFacts) -> SandboxError {
         Stage::Mounts => SandboxError::Refused {
             what: "mount".to_owned(),
             why: error.detail.clone(),
-            remedy: "look at what is there now, and start again".to_owned(),
+            remedy: mount_remedy(Errno::from_raw(error.errno), facts).to_owned(),
         },
         Stage::Read => SandboxError::Refused {
             what: "sandbox".to_owned(),
@@ -30,6 +30,19 @@ pub(super) fn explain(error: &EnterError, facts: &HostFacts) -> SandboxError {
             why: format!("{}: {}", stage(error.stage), error.detail),
             remedy: remedy(error, facts),
         },
+    }
+}
+
+/// Root that may not mount takes everything on as the sandbox's user, whom its own folders are closed to.
+pub(super) const POWERLESS: &str = "start the container as an ordinary user (docker: `--user 1000:1000`), or let its root mount (`--cap-add SYS_ADMIN`)";
+
+fn mount_remedy(errno: Errno, facts: &HostFacts) -> &'static str {
+    match errno {
+        Errno::EACCES if facts.is_powerless_root => POWERLESS,
+        Errno::EACCES => {
+            "a folder above it is closed to the sandbox's user: open it to others (`chmod o+x`), or use one elsewhere (`--workspace`, FUMEHOOD_HOME)"
+        }
+        _ => "look at what is there now, and start again",
     }
 }
 
@@ -184,6 +197,18 @@ mod tests {
             remedy.contains("5.12") && remedy.contains("5.10.0-28"),
             "{remedy}"
         );
+    }
+
+    #[test]
+    fn a_mount_behind_a_closed_folder_says_so() {
+        let remedy = remedy_for(Stage::Mounts, Errno::EACCES, &plain());
+        assert!(remedy.contains("chmod o+x"), "{remedy}");
+        let rented = HostFacts {
+            is_root: true,
+            is_powerless_root: true,
+            ..plain()
+        };
+        assert_eq!(remedy_for(Stage::Mounts, Errno::EACCES, &rented), POWERLESS);
     }
 
     #[test]

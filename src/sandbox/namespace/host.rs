@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostFacts {
     pub(super) is_root: bool,
+    /// Root without the capability to mount: what most containers have.
+    pub(super) is_powerless_root: bool,
     /// `6.1.0-13-amd64`
     pub(super) kernel: String,
     /// The container this process is in already, by its kind.
@@ -26,6 +28,8 @@ impl HostFacts {
         let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
         Self {
             is_root,
+            is_powerless_root: is_root
+                && !may_mount(&read("/proc/self/status").unwrap_or_default()),
             kernel: read("/proc/sys/kernel/osrelease")
                 .unwrap_or_default()
                 .trim()
@@ -61,6 +65,16 @@ impl HostFacts {
              }}\n"
         )
     }
+}
+
+/// CAP_SYS_ADMIN among the effective ones of a `status`.
+fn may_mount(status: &str) -> bool {
+    const SYS_ADMIN: u64 = 1 << 21;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .is_some_and(|set| set & SYS_ADMIN != 0)
 }
 
 fn read(path: &str) -> Option<String> {
@@ -110,6 +124,7 @@ fn named_container(groups: &str, environment: &[u8]) -> Option<&'static str> {
 pub(super) fn plain() -> HostFacts {
     HostFacts {
         is_root: false,
+        is_powerless_root: false,
         kernel: "6.8.0-41-generic".into(),
         container: None,
         userns_allowed: None,
@@ -135,6 +150,12 @@ mod tests {
             Some("a container")
         );
         assert_eq!(named_container("0::/init.scope", b"HOME=/\0"), None);
+    }
+
+    #[test]
+    fn root_of_a_container_is_told_from_root() {
+        assert!(may_mount("CapPrm:\t0\nCapEff:\t000001ffffffffff\n"));
+        assert!(!may_mount("CapEff:\t00000000a80425fb\n"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What `doctor` says about this backend: found by building a sandbox and looking at what held. Pure.
 
 use super::cgroup::Controller;
+use super::explain;
 use super::host::HostFacts;
 use super::{Probed, WHOLE_LANDLOCK};
 use crate::protocol::control::Controls;
@@ -60,6 +61,12 @@ pub(super) fn unusable(facts: &HostFacts, error: &SandboxError) -> NamespaceRepo
 
 pub(super) fn usable(facts: &HostFacts, probed: &Probed) -> NamespaceReport {
     let mut findings = Vec::new();
+    if facts.is_powerless_root {
+        findings.push(Finding::new(
+            "root may not mount here, so folders that are closed to others cannot be brought into a sandbox, a run's own among them",
+            explain::POWERLESS,
+        ));
+    }
     findings.extend(memory_finding(facts, probed));
     findings.extend(cpu_finding(facts, probed));
     findings.extend(pids_finding(facts, probed));
@@ -121,6 +128,9 @@ fn cpu_finding(facts: &HostFacts, probed: &Probed) -> Option<Finding> {
 /// How to get cgroups, by what is missing.
 fn delegation(facts: &HostFacts, probed: &Probed) -> String {
     match (probed.cgroups.version, facts.is_root) {
+        _ if facts.container.is_some() => {
+            "start the container as root with a writable cgroup tree (docker 28: `--security-opt writable-cgroups=true`), or accept what is watched".to_owned()
+        }
         (Some(2), false) if probed.not_joined || probed.cgroups.bases.is_empty() => {
             "run in a scope of your own systemd: `systemd-run --user --scope -p Delegate=yes fumehood …`".to_owned()
         }
@@ -129,9 +139,6 @@ fn delegation(facts: &HostFacts, probed: &Probed) -> String {
         }
         (Some(_), false) => {
             "start as root, or boot with cgroup version 2 (`systemd.unified_cgroup_hierarchy=1`)".to_owned()
-        }
-        (_, true) if facts.container.is_some() => {
-            "start the container with a writable cgroup tree (docker: `--cgroupns=private --security-opt writable-cgroups=true`, or `--privileged`), or accept what is watched".to_owned()
         }
         _ => "boot with the memory and cpu controllers on (`cgroup_enable=memory`) and mount the cgroup tree".to_owned(),
     }
