@@ -49,6 +49,8 @@ pub enum RepoError {
     },
     #[error("{url} does not answer like a git server: {why}")]
     NotGit { url: String, why: String },
+    #[error("{url}: the server refuses: {why}")]
+    Refused { url: String, why: String },
     #[error("{url} has no branch, tag or commit {rev:?}")]
     UnknownRev { url: String, rev: String },
     #[error("{url} holds no commit yet")]
@@ -174,6 +176,9 @@ impl RepoError {
             Self::NotGit { .. } => "give the URL that `git clone` takes",
             Self::UnknownRev { rev, .. } if is_short_id(rev) => {
                 "a commit is named by all its 40 digits"
+            }
+            Self::UnknownRev { rev, .. } if rev == "HEAD" => {
+                "it has no default branch: name a branch, tag or commit"
             }
             Self::UnknownRev { .. } => "leave it out for the default branch, or check its spelling",
             Self::Stalled { .. } | Self::TooSlow { .. } => {

@@ -7,21 +7,20 @@
 //!                                  └─ it does not ───────────────────▶ the default branch, whole; is it there?
 //! ```
 
-use super::error::{Limit, RepoError};
-use super::link::Link;
+use super::error::{RepoError, brief};
+use super::link::{Extent, Link};
+use super::pkt::Advert;
 use super::report::Progress;
 use super::transport::with_link;
 use crate::policy::git_url::CheckedUrl;
 use git2::{AutotagOption, Direction, FetchOptions, ObjectType, Oid, Remote, RemoteCallbacks};
 use git2::{Repository, RepositoryInitOptions};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Where the fetched tip is kept in our bare repository.
 const TIP: &str = "refs/fumehood/tip";
-/// Objects of a whole history.
-const MAX_HISTORY: u64 = 1_000_000;
-
 /// What to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rev {
@@ -38,7 +37,7 @@ impl Rev {
         };
         let refuse = |why| {
             Err(RepoError::Rev {
-                rev: super::error::brief(rev),
+                rev: brief(rev),
                 why,
             })
         };
@@ -68,6 +67,17 @@ impl Rev {
     }
 }
 
+/// As it was asked for, fit to be shown.
+impl fmt::Display for Rev {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("HEAD"),
+            Self::Name(name) => f.write_str(&brief(name)),
+            Self::Commit(id) => id.fmt(f),
+        }
+    }
+}
+
 /// The commit that was found.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -90,54 +100,55 @@ pub(super) fn fetch(
     checked: &CheckedUrl,
     rev: &Rev,
     link: &Arc<Link>,
-    fetching: &mut Fetching<'_>,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Found, RepoError> {
-    let outcome = with_link(link, || {
-        let mut remote = repository.remote_anonymous(checked.as_str())?;
-        remote.connect(Direction::Fetch)?;
-        let heads = heads(&remote)?;
-        Ok(choose(&heads, rev).map(|chosen| (remote, chosen)))
-    });
-    let (mut remote, chosen) = match outcome.map_err(|error| said(link, &error))? {
-        Some(chosen) => chosen,
-        None => return Err(missing(checked, rev)),
+    let remote = || {
+        repository
+            .remote_anonymous(checked.as_str())
+            .map_err(|error| RepoError::git(&error))
     };
-    let mut take = |remote: &mut Remote<'_>, chosen: &Chosen, depth| {
-        with_link(link, || {
-            fetching.run(remote, &chosen.refspec(), depth, link)
-        })
-        .map_err(|error| said(link, &error))
+    let mut connected = remote()?;
+    with_link(link, || connected.connect(Direction::Fetch))
+        .map_err(|error| said(link, checked, &error))?;
+    let advert = link.advert();
+    let chosen = choose(&advert, rev).ok_or_else(|| missing(&advert, checked, rev))?;
+    let mut extent = match advert.has("shallow") {
+        true => Extent::OneCommit,
+        false => Extent::WholeHistory,
     };
-    let mut whole_history = false;
-    match take(&mut remote, &chosen, 1) {
-        Ok(()) => {}
-        Err(RepoError::Damaged { why }) if why.contains("doesn't support shallow") => {
-            whole_history = true;
-            take(&mut remote, &chosen, 0)?;
-        }
+    let mut take = |remote: &mut Remote<'_>, refspec: &str, extent| {
+        link.ask_for(extent);
+        with_link(link, || receive(remote, refspec, extent, link, progress))
+            .map_err(|error| said(link, checked, &error))
+    };
+    let by_id = matches!(chosen, Chosen::Id(_));
+    let outcome = match by_id && !advert.gives_ids() {
+        true => Err(missing(&advert, checked, rev)),
+        false => take(&mut connected, &chosen.refspec(), extent),
+    };
+    match outcome {
         // The server keeps its commits to itself, unless they are tips.
-        Err(RepoError::Damaged { .. }) if matches!(chosen, Chosen::Id(_)) => {
-            whole_history = true;
-            let mut remote = repository
-                .remote_anonymous(checked.as_str())
-                .map_err(|error| RepoError::git(&error))?;
-            take(&mut remote, &Chosen::Reference("HEAD".to_owned()), 0)?;
+        Err(
+            RepoError::UnknownRev { .. } | RepoError::Refused { .. } | RepoError::Damaged { .. },
+        ) if by_id => {
+            extent = Extent::WholeHistory;
+            take(&mut remote()?, &format!("+HEAD:{TIP}"), extent)?;
         }
-        Err(error) => return Err(error),
+        done => done?,
     }
     let commit = match rev {
         Rev::Commit(id) => has_commit(repository, *id).then_some(*id),
         _ => tip(repository)?,
     };
     Ok(Found {
-        commit: commit.ok_or_else(|| missing(checked, rev))?,
+        commit: commit.ok_or_else(|| missing(&advert, checked, rev))?,
         reference: chosen.reference(),
-        whole_history,
+        whole_history: extent == Extent::WholeHistory,
     })
 }
 
 /// What to ask the server for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Chosen {
     Reference(String),
     Id(Oid),
@@ -159,95 +170,63 @@ impl Chosen {
     }
 }
 
-struct Head {
-    name: String,
-    id: Oid,
-    target: Option<String>,
-}
-
-/// What the server says it has. Names that are not UTF-8 are names that nobody can ask for.
-fn heads(remote: &Remote<'_>) -> Result<Vec<Head>, git2::Error> {
-    Ok(remote
-        .list()?
-        .iter()
-        .map(|head| Head {
-            name: head.name().to_owned(),
-            id: head.oid(),
-            target: head.symref_target().map(ToOwned::to_owned),
-        })
-        .collect())
-}
-
-fn choose(heads: &[Head], rev: &Rev) -> Option<Chosen> {
-    let has = |name: &str| heads.iter().any(|head| head.name == name);
+/// Picks from what the server says it has. Pure.
+fn choose(advert: &Advert, rev: &Rev) -> Option<Chosen> {
+    let has = |name: &str| advert.heads.iter().any(|head| head.name == name);
+    // A server chooses these names, and they become part of what git is asked for.
+    let plain = |name: &String| name == "HEAD" || git2::Reference::is_valid_name(name);
     match rev {
         Rev::Default => {
-            let head = heads.iter().find(|head| head.name == "HEAD")?;
-            let target = head.target.clone().filter(|target| has(target));
-            Some(Chosen::Reference(
-                target.unwrap_or_else(|| "HEAD".to_owned()),
-            ))
+            let target = advert.default.clone().filter(|target| has(target));
+            target
+                .or_else(|| has("HEAD").then(|| "HEAD".to_owned()))
+                .filter(plain)
+                .map(Chosen::Reference)
         }
         Rev::Name(name) => Rev::candidates(name)
             .into_iter()
             .find(|candidate| has(candidate))
             .map(Chosen::Reference),
         Rev::Commit(id) => {
-            let tip = heads
-                .iter()
-                .find(|head| head.id == *id && !head.name.ends_with("^{}"));
-            Some(match tip {
-                Some(head) => Chosen::Reference(head.name.clone()),
-                None => Chosen::Id(*id),
-            })
+            let heads = advert.heads.iter().filter(|head| head.id == *id);
+            // An annotated tag is listed twice: itself, and what it is of.
+            let mut names = heads.map(|head| head.name.trim_end_matches("^{}").to_owned());
+            let tip = names.find(plain);
+            Some(tip.map_or(Chosen::Id(*id), Chosen::Reference))
         }
     }
 }
 
-/// Counts and reports while git receives.
-pub(super) struct Fetching<'a> {
-    pub(super) max_files: u64,
-    pub(super) progress: &'a mut dyn FnMut(Progress),
-}
-
-impl Fetching<'_> {
-    fn run(
-        &mut self,
-        remote: &mut Remote<'_>,
-        refspec: &str,
-        depth: i32,
-        link: &Arc<Link>,
-    ) -> Result<(), git2::Error> {
-        // One commit has its files, their folders, and itself.
-        let max_objects = match depth {
-            1 => self.max_files.saturating_mul(2).saturating_add(64),
-            _ => MAX_HISTORY,
-        };
-        let mut callbacks = RemoteCallbacks::new();
-        callbacks.transfer_progress(|state| {
-            let total = state.total_objects() as u64;
-            let judged = if total > max_objects {
-                Err(RepoError::TooBig {
-                    limit: Limit::Objects(max_objects),
-                })
-            } else {
-                link.watch().check()
-            };
-            (self.progress)(Progress::Receiving {
-                bytes: link.received(),
-                objects: state.received_objects() as u64,
-                total,
-            });
-            judged.map_err(|error| link.keep(error)).is_ok()
+/// Runs git's part; its reports come back as progress.
+fn receive(
+    remote: &mut Remote<'_>,
+    refspec: &str,
+    extent: Extent,
+    link: &Arc<Link>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), git2::Error> {
+    let mut callbacks = RemoteCallbacks::new();
+    callbacks.transfer_progress(|state| {
+        progress(Progress::Receiving {
+            bytes: link.received(),
+            objects: state.received_objects() as u64,
+            total: state.total_objects() as u64,
         });
-        let mut options = FetchOptions::new();
-        options
-            .remote_callbacks(callbacks)
-            .depth(depth)
-            .download_tags(AutotagOption::None)
-            .update_fetchhead(false);
-        remote.fetch(&[refspec], Some(&mut options), None)
-    }
+        link.watch()
+            .check()
+            .map_err(|error| link.keep(error))
+            .is_ok()
+    });
+    let mut options = FetchOptions::new();
+    options
+        .remote_callbacks(callbacks)
+        .depth(match extent {
+            Extent::OneCommit => 1,
+            Extent::WholeHistory => 0,
+        })
+        .download_tags(AutotagOption::None)
+        .update_fetchhead(false);
+    remote.fetch(&[refspec], Some(&mut options), None)
 }
 
 /// The commit behind the fetched reference; a tag of something else has none.
@@ -265,24 +244,25 @@ fn has_commit(repository: &Repository, id: Oid) -> bool {
         .is_ok_and(|(_, kind)| kind == ObjectType::Commit)
 }
 
-fn missing(checked: &CheckedUrl, rev: &Rev) -> RepoError {
+fn missing(advert: &Advert, checked: &CheckedUrl, rev: &Rev) -> RepoError {
     let url = checked.as_str().to_owned();
-    match rev {
-        Rev::Default => RepoError::Empty { url },
-        Rev::Name(name) => RepoError::UnknownRev {
-            url,
-            rev: super::error::brief(name),
-        },
-        Rev::Commit(id) => RepoError::UnknownRev {
-            url,
-            rev: id.to_string(),
-        },
+    if advert.heads.is_empty() {
+        return RepoError::Empty { url };
     }
+    let rev = rev.to_string();
+    RepoError::UnknownRev { url, rev }
 }
 
-/// The failure that was kept for us, else libgit2's words.
-fn said(link: &Link, error: &git2::Error) -> RepoError {
-    link.take_failure().unwrap_or_else(|| RepoError::git(error))
+/// The failure that was kept for us, else libgit2's words, which may be the server's.
+fn said(link: &Link, checked: &CheckedUrl, error: &git2::Error) -> RepoError {
+    link.take_failure()
+        .unwrap_or_else(|| match error.message().strip_prefix("remote error: ") {
+            Some(words) => RepoError::Refused {
+                url: checked.as_str().to_owned(),
+                why: brief(words),
+            },
+            None => RepoError::git(error),
+        })
 }
 
 #[cfg(test)]
@@ -337,5 +317,43 @@ mod tests {
             );
         }
         assert!(Rev::parse(Some(&"a".repeat(256))).is_err());
+    }
+
+    fn advert(names: &[&str], capabilities: &str) -> Advert {
+        let mut advert = Advert::default();
+        for (n, name) in names.iter().enumerate() {
+            let line = format!("{:040x} {name}\0{capabilities}\n", n + 1);
+            advert.line(line.as_bytes()).unwrap();
+        }
+        advert
+    }
+
+    #[test]
+    fn branches_come_before_tags_and_default_is_what_the_server_says() {
+        let advert = advert(
+            &["HEAD", "refs/heads/dev", "refs/tags/v1", "refs/heads/v1"],
+            "symref=HEAD:refs/heads/dev",
+        );
+        let chosen = |rev: &str| choose(&advert, &Rev::parse(Some(rev)).unwrap());
+        let reference = |name: &str| Some(Chosen::Reference(name.into()));
+        assert_eq!(choose(&advert, &Rev::Default), reference("refs/heads/dev"));
+        assert_eq!(chosen("v1"), reference("refs/heads/v1"));
+        assert_eq!(chosen("refs/tags/v1"), reference("refs/tags/v1"));
+        assert_eq!(chosen("none"), None);
+        assert_eq!(chosen(&format!("{:040x}", 3)), reference("refs/tags/v1"));
+        let other = format!("{:040x}", 99);
+        let id = Oid::from_str(&other).unwrap();
+        assert_eq!(chosen(&other), Some(Chosen::Id(id)));
+    }
+
+    #[test]
+    fn names_that_a_server_made_up_do_not_reach_git() {
+        let id = format!("{:040x}", 2);
+        for bad in ["refs/heads/x:refs/heads/y", "refs/heads/*", "+x", "-x"] {
+            let advert = advert(&["HEAD", bad], &format!("symref=HEAD:{bad}"));
+            assert_eq!(choose(&advert, &Rev::Default), None, "{bad}");
+            let chosen = choose(&advert, &Rev::parse(Some(&id)).unwrap());
+            assert!(matches!(chosen, Some(Chosen::Id(_))), "{bad}");
+        }
     }
 }

@@ -19,7 +19,7 @@ const MAX_NAME: usize = 255;
 /// Bytes of one tree, and of one commit.
 const MAX_TREE: u64 = 16 << 20;
 /// Bytes of one file: it is held in memory while it is written.
-pub(super) const MAX_FILE: u64 = 256 << 20;
+pub(super) const MAX_FILE: u64 = 128 << 20;
 /// Bytes of `.gitmodules` that are looked at.
 const MAX_MODULES: u64 = 64 << 10;
 

@@ -8,28 +8,50 @@
 //! Runs on the blocking thread that git works on; every wait also waits for cancel, silence and the
 //! deadline. The first failure is kept here: libgit2 carries only its shadow.
 
-use super::address::resolve_public;
-use super::error::{Limit, RepoError, brief};
+use super::body::Body;
+use super::client::{self, causes};
+use super::error::{RepoError, brief};
+use super::judge::MAX_FILE;
 use super::net::{NetConfig, Watch};
+use super::pack::PackBounds;
+use super::pkt::Advert;
 use crate::policy::git_url::{CheckedUrl, Listing, check_url};
 use crate::policy::model::GitPolicy;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
-use reqwest::redirect;
 use reqwest::{Client, Response, StatusCode};
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes of the list of references: several hundred thousand of them.
-const MAX_REFS: u64 = 64 << 20;
 /// Hops within the same origin.
 const MAX_REDIRECTS: usize = 3;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Objects of a whole history.
+const MAX_HISTORY: u64 = 1_000_000;
 
-/// Hosts serve git to what calls itself git.
-const USER_AGENT: &str = concat!("git/2.0 (fumehood/", env!("CARGO_PKG_VERSION"), ")");
+/// How much of a repository is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    OneCommit,
+    WholeHistory,
+}
+
+impl Extent {
+    fn bounds(self, policy: &GitPolicy) -> PackBounds {
+        match self {
+            // Each file and folder once, and the commit.
+            Self::OneCommit => PackBounds {
+                objects: policy.max_files.saturating_mul(2).saturating_add(64),
+                object: MAX_FILE,
+                total: policy.max_bytes.saturating_mul(2).saturating_add(64 << 20),
+            },
+            Self::WholeHistory => PackBounds {
+                objects: MAX_HISTORY,
+                object: MAX_FILE,
+                total: policy.max_bytes.saturating_mul(16).saturating_add(1 << 30),
+            },
+        }
+    }
+}
 
 pub(super) struct Link {
     client: Client,
@@ -41,6 +63,8 @@ pub(super) struct Link {
     watch: Watch,
     received: AtomicU64,
     failure: Mutex<Option<RepoError>>,
+    advert: Mutex<Advert>,
+    extent: Mutex<Extent>,
 }
 
 impl Link {
@@ -51,41 +75,7 @@ impl Link {
         config: &NetConfig,
         watch: &Watch,
     ) -> Result<Self, RepoError> {
-        let host = checked.host().unwrap_or_default();
-        let mut builder = Client::builder()
-            .no_proxy()
-            .user_agent(USER_AGENT)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .gzip(false)
-            .connect_timeout(CONNECT_TIMEOUT);
-        if let Some(bundle) = &config.ca_bundle {
-            builder = builder.tls_certs_merge(authorities(bundle)?);
-        }
-        if let Some(proxy) = config.proxy.for_url(checked.url()) {
-            // Behind a proxy names are the proxy's to resolve, and its network's to guard.
-            builder =
-                builder.proxy(
-                    reqwest::Proxy::all(proxy).map_err(|error| RepoError::Proxy {
-                        proxy: brief(proxy),
-                        why: brief(&error.to_string()),
-                    })?,
-                );
-        } else if !matches!(checked.listing(), Listing::Remote { .. }) {
-            let addresses = watch.wait(host, resolve_public(host))?;
-            builder = builder.resolve_to_addrs(host, &addresses);
-        }
-        let client = builder.build().map_err(|error| match &config.ca_bundle {
-            Some(path) => RepoError::CaBundle {
-                path: path.clone(),
-                why: brief(&causes(&error)),
-            },
-            None => RepoError::Tls {
-                host: host.to_owned(),
-                why: brief(&causes(&error)),
-                ca_bundle: None,
-            },
-        })?;
+        let client = client::build(checked, config, watch)?;
         Ok(Self {
             client,
             base: Mutex::new(checked.as_str().trim_end_matches('/').to_owned()),
@@ -95,6 +85,8 @@ impl Link {
             watch: watch.clone(),
             received: AtomicU64::new(0),
             failure: Mutex::new(None),
+            advert: Mutex::default(),
+            extent: Mutex::new(Extent::OneCommit),
         })
     }
 
@@ -108,15 +100,11 @@ impl Link {
 
     /// Keeps the first failure, for whoever asks libgit2 what happened.
     pub(super) fn keep(&self, error: RepoError) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert(error);
+        locked(&self.failure).get_or_insert(error);
     }
 
     pub(super) fn take_failure(&self) -> Option<RepoError> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        locked(&self.failure).take()
     }
 
     /// The list of references.
@@ -130,7 +118,9 @@ impl Link {
                 continue;
             }
             self.expect(&response, "application/x-git-upload-pack-advertisement")?;
-            return Ok(self.body(response, MAX_REFS, Limit::Refs(MAX_REFS)));
+            // A list that is asked for again is the whole list again.
+            *locked(&self.advert) = Advert::default();
+            return Ok(Body::refs(Arc::clone(self), response));
         }
         Err(self.redirected("", "it does not end"))
     }
@@ -150,25 +140,51 @@ impl Link {
             return Err(self.redirected(location(&response), "in the middle of the conversation"));
         }
         self.expect(&response, "application/x-git-upload-pack-result")?;
-        let limit = self.policy.max_bytes;
-        Ok(self.body(response, limit, Limit::Received(limit)))
+        let bounds = locked(&self.extent).bounds(&self.policy);
+        let max_bytes = self.policy.max_bytes;
+        Ok(Body::round(Arc::clone(self), response, max_bytes, bounds))
     }
 
-    fn body(self: &Arc<Self>, response: Response, left: u64, limit: Limit) -> Body {
-        Body {
-            link: Arc::clone(self),
-            response,
-            rest: Bytes::new(),
-            left,
-            limit,
+    /// The next piece of an answer; `None` at its end.
+    pub(super) fn next_chunk(&self, response: &mut Response) -> Result<Option<Bytes>, RepoError> {
+        let chunk = self.watch.wait(self.host(), async {
+            let chunk = response.chunk().await;
+            chunk.map_err(|error| self.failed(&error))
+        })?;
+        let length = chunk.as_ref().map_or(0, Bytes::len);
+        self.received.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(chunk)
+    }
+
+    /// A line of the list of references.
+    pub(super) fn learn(&self, line: &[u8]) -> Result<(), &'static str> {
+        locked(&self.advert).line(line)
+    }
+
+    /// What the server said it has, so far.
+    pub(super) fn advert(&self) -> Advert {
+        locked(&self.advert).clone()
+    }
+
+    pub(super) fn ask_for(&self, extent: Extent) {
+        *locked(&self.extent) = extent;
+    }
+
+    /// Where the repository really is, if a redirect said so.
+    pub(super) fn moved_to(&self) -> Option<String> {
+        let base = self.base();
+        (base != self.checked.as_str().trim_end_matches('/')).then(|| brief(&base))
+    }
+
+    pub(super) fn not_git(&self, why: &str) -> RepoError {
+        RepoError::NotGit {
+            url: self.shown(),
+            why: why.to_owned(),
         }
     }
 
     fn base(&self) -> String {
-        self.base
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.base).clone()
     }
 
     /// A redirect is a new URL under the same rules, at the same origin.
@@ -193,7 +209,7 @@ impl Link {
         {
             return Err(self.redirected(to, "which is outside the listed prefix"));
         }
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = path.to_owned();
+        *locked(&self.base) = path.to_owned();
         Ok(())
     }
 
@@ -229,10 +245,7 @@ impl Link {
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
             .unwrap_or_default();
         if found.split(';').next().map(str::trim) != Some(content) {
-            return Err(RepoError::NotGit {
-                url,
-                why: format!("it sends \"{}\"", brief(&found)),
-            });
+            return Err(self.not_git(&format!("it sends \"{}\"", brief(&found))));
         }
         Ok(())
     }
@@ -269,46 +282,9 @@ impl Link {
     }
 }
 
-/// What a server sends, counted as it comes.
-pub(super) struct Body {
-    link: Arc<Link>,
-    response: Response,
-    rest: Bytes,
-    left: u64,
-    limit: Limit,
-}
-
-impl Body {
-    /// The next bytes, at most `buffer`; 0 at the end.
-    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, RepoError> {
-        while self.rest.is_empty() {
-            let link = Arc::clone(&self.link);
-            let chunk = link.watch.wait(link.host(), async {
-                let chunk = self.response.chunk().await;
-                chunk.map_err(|error| link.failed(&error))
-            })?;
-            let Some(chunk) = chunk else { return Ok(0) };
-            let length = chunk.len() as u64;
-            link.received.fetch_add(length, Ordering::Relaxed);
-            self.left = self
-                .left
-                .checked_sub(length)
-                .ok_or(RepoError::TooBig { limit: self.limit })?;
-            self.rest = chunk;
-        }
-        let taken = self.rest.split_to(buffer.len().min(self.rest.len()));
-        buffer[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
-    }
-}
-
-impl io::Read for Body {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.next(buffer).map_err(|error| {
-            self.link.keep(error);
-            io::Error::other("the transfer was given up")
-        })
-    }
+/// Nothing is left half done under these locks: a panic elsewhere does not spoil them.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As git does: the service's path comes after the whole URL, query included.
@@ -327,35 +303,4 @@ fn location(response: &Response) -> &str {
         .get(LOCATION)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
-}
-
-fn authorities(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, RepoError> {
-    let failed = |why: String| RepoError::CaBundle {
-        path: path.to_owned(),
-        why: brief(&why),
-    };
-    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let found =
-        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
-    if found.is_empty() {
-        return Err(failed("it holds no certificate".to_owned()));
-    }
-    Ok(found)
-}
-
-/// An error and its causes in one line, without the URL that reqwest repeats.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    if text.is_empty() {
-        text = error.to_string();
-    }
-    text
 }

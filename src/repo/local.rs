@@ -65,11 +65,7 @@ pub(super) fn find(
     };
     let unknown = || RepoError::UnknownRev {
         url: checked.as_str().to_owned(),
-        rev: match rev {
-            Rev::Default => "HEAD".to_owned(),
-            Rev::Name(name) => super::error::brief(name),
-            Rev::Commit(id) => id.to_string(),
-        },
+        rev: rev.to_string(),
     };
     Ok(Found {
         commit: commit.ok_or_else(unknown)?,

@@ -13,6 +13,8 @@
 //! does not read the environment. Private repositories, LFS content and submodules are not fetched.
 
 mod address;
+mod body;
+mod client;
 mod error;
 mod fetch;
 mod judge;
@@ -20,6 +22,8 @@ mod lay_down;
 mod link;
 mod local;
 mod net;
+mod pack;
+mod pkt;
 mod report;
 mod transport;
 mod write;
@@ -36,7 +40,7 @@ use crate::policy::action::CloneAction;
 use crate::policy::git_url::Scheme;
 use crate::policy::model::{GitPolicy, Policy};
 use crate::policy::permit::Permit;
-use fetch::{Fetching, Found, Rev};
+use fetch::{Found, Rev};
 use git2::Repository;
 use judge::Judged;
 use net::Watch;
@@ -144,7 +148,8 @@ struct Taken {
     judged: Judged,
     received: u64,
     not_a_tip: bool,
-    /// Holds the repository, where it was fetched.
+    moved_to: Option<String>,
+    /// Holds the repository, where it was fetched; goes after it.
     _scratch: Option<TempDir>,
 }
 
@@ -194,7 +199,7 @@ impl Job {
         if self.checked.scheme() == Scheme::File {
             let repository = local::open(&self.checked)?;
             let found = local::find(&repository, &self.checked, &self.rev)?;
-            return self.judged(repository, found, 0, None);
+            return self.judged(repository, found);
         }
         let scratch = tempfile::Builder::new()
             .prefix("clone-")
@@ -207,32 +212,28 @@ impl Job {
             &self.config,
             &self.watch,
         )?);
-        let mut fetching = Fetching {
-            max_files: self.policy.max_files,
-            progress,
-        };
-        let found = fetch::fetch(&repository, &self.checked, &self.rev, &link, &mut fetching)?;
-        self.judged(repository, found, link.received(), Some(scratch))
+        let found = fetch::fetch(&repository, &self.checked, &self.rev, &link, progress)?;
+        let mut taken = self.judged(repository, found)?;
+        taken.received = link.received();
+        taken.moved_to = link.moved_to();
+        taken.not_a_tip = taken.found.reference.is_none();
+        taken._scratch = Some(scratch);
+        Ok(taken)
     }
 
-    fn judged(
-        &self,
-        repository: Repository,
-        found: Found,
-        received: u64,
-        scratch: Option<TempDir>,
-    ) -> Result<Taken, RepoError> {
+    fn judged(&self, repository: Repository, found: Found) -> Result<Taken, RepoError> {
         let odb = repository.odb().map_err(|error| RepoError::git(&error))?;
         let tree = judge::tree_of(&odb, found.commit)?;
         let judged = judge::judge(&odb, tree, &self.policy, &|| self.watch.check())?;
         drop(odb);
         Ok(Taken {
-            not_a_tip: scratch.is_some() && found.reference.is_none(),
             repository,
             found,
             judged,
-            received,
-            _scratch: scratch,
+            received: 0,
+            not_a_tip: false,
+            moved_to: None,
+            _scratch: None,
         })
     }
 
@@ -250,6 +251,9 @@ impl Job {
             progress(Progress::Writing { files, total });
             self.watch.check()
         })?;
+        if let Some(url) = &taken.moved_to {
+            notes.push(Note::Moved(url.clone()));
+        }
         if taken.not_a_tip {
             notes.push(Note::NotATip);
         }

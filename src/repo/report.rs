@@ -47,6 +47,8 @@ pub enum Note {
     Settings(Listed),
     /// Asked for by id, and the tip of nothing: hosts serve the commits of forks under any name.
     NotATip,
+    /// The server sent us on, within itself.
+    Moved(String),
     /// The server could not give a single commit.
     WholeHistory,
 }
@@ -102,6 +104,7 @@ impl fmt::Display for Note {
                 f,
                 "the commit is not the tip of a branch or tag; some hosts also serve commits of forks under this URL"
             ),
+            Self::Moved(url) => write!(f, "the repository has moved to {url}"),
             Self::WholeHistory => write!(
                 f,
                 "the server does not give single commits: more history than needed was fetched"

@@ -3,7 +3,8 @@
 //! libgit2 finds transports by a table of the process and gives them nothing of ours to hold, so the
 //! link of a clone is left where the thread that runs it finds it.
 
-use super::link::{Body, Link};
+use super::body::Body;
+use super::link::Link;
 use git2::transport::{self, Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use git2::{ConfigLevel, opts};
 use std::cell::RefCell;

@@ -18,4 +18,5 @@ mod init;
 mod llm;
 mod namespace;
 mod repo;
+mod repo_trees;
 mod workspace;
