@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf};
 use tokio::sync::{Notify, mpsc, watch};
 
 const SIGTERM: i32 = 15;
@@ -123,10 +123,18 @@ impl Part {
 impl FakeBackend {
     /// Holds nothing, and says so.
     pub(crate) fn new(play: impl Fn(&StartStep) -> Part + Send + Sync + 'static) -> Self {
+        Self::measured(Gauges::default(), play)
+    }
+
+    /// With gauges that the play may turn itself.
+    pub(crate) fn measured(
+        gauges: Gauges,
+        play: impl Fn(&StartStep) -> Part + Send + Sync + 'static,
+    ) -> Self {
         Self {
             controls: Controls::new(),
             play: Arc::new(play),
-            gauges: Gauges::default(),
+            gauges,
         }
     }
 
@@ -252,16 +260,29 @@ async fn perform(pipe: DuplexStream, play: Arc<Play>) {
     };
     let (mut read, mut write, mut streams) = far.split();
     let (say, mut to_say) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
+    let speaking = async {
         while let Some(message) = to_say.recv().await {
             let frame = wire::frame(&message).unwrap();
             if write.write_all(&frame).await.is_err() || write.flush().await.is_err() {
                 return;
             }
         }
-    });
+    };
+    // In one task: a stream wakes whoever polled it last, reader or writer.
+    tokio::select! {
+        () = obey(&mut read, &mut streams, play, say) => {}
+        () = async { speaking.await; std::future::pending().await } => {}
+    }
+}
+
+async fn obey(
+    read: &mut ReadHalf<FarStream>,
+    streams: &mut FarStreams,
+    play: Arc<Play>,
+    say: mpsc::UnboundedSender<FromInit>,
+) {
     let mut steps: HashMap<u32, Strings> = HashMap::new();
-    while let Some(message) = far_end::hear(&mut read).await {
+    while let Some(message) = far_end::hear(read).await {
         match message {
             ToInit::Hello { .. } => {
                 let version = PROTOCOL_VERSION;
@@ -272,7 +293,7 @@ async fn perform(pipe: DuplexStream, play: Arc<Play>) {
             }
             ToInit::Shutdown => return,
             ToInit::Start(start) => {
-                let Some((seat, strings)) = take_seat(&start, &mut streams).await else {
+                let Some((seat, strings)) = take_seat(&start, streams).await else {
                     return;
                 };
                 let kill = Arc::clone(&strings.kill);

@@ -2,17 +2,20 @@
 
 use super::ledger::Ledger;
 use super::over::{Ending, Over};
+use super::stream::Raw;
 use crate::context::sanitise::visible;
 use crate::sandbox::wire::{
     self, DEADMAN_MS, FromInit, MAX_FROM_INIT, PING_MS, PROTOCOL_VERSION, ToInit,
 };
+use std::future::pending;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 /// What a silent init is given beyond the timer: after a pause of this process its answers are still
 /// in the pipe.
@@ -37,11 +40,47 @@ impl Pulse {
     }
 }
 
+/// What the two directions share.
+pub(super) struct Ends {
+    pub(super) to_say: mpsc::UnboundedReceiver<Vec<u8>>,
+    /// Told once, when init has said hello.
+    pub(super) hello: oneshot::Sender<()>,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) pulse: Pulse,
+    pub(super) ending: Ending,
+}
+
+/// Speaks and listens until there is nothing more to hear, which is the end of the connection.
+///
+/// In one task: a stream wakes whoever polled it last, and of two tasks, one that reads and one that
+/// writes, the other would sleep on.
+pub(super) async fn converse(stream: Raw, ends: Ends) {
+    let (mut from, to) = tokio::io::split(stream.compat());
+    let speaking = async {
+        speak(to, ends.to_say, &ends.pulse).await;
+        // A connection that is gone is noticed by the driver, and by the one that listens.
+        pending().await
+    };
+    let listening = async {
+        if let Err(over) = heed_hello(&mut from).await {
+            return over;
+        }
+        // Whoever started it may have gone away; the driver ends then.
+        let _ = ends.hello.send(());
+        heed(&mut from, &ends.ledger, &ends.pulse).await
+    };
+    let over: Over = tokio::select! {
+        over = listening => over,
+        never = speaking => never,
+    };
+    ends.ending.set(over);
+}
+
 /// Says hello, then what there is to say, and pings. Ends with the channel.
-pub(super) async fn speak(
+async fn speak(
     mut to: impl AsyncWrite + Unpin,
     mut to_say: mpsc::UnboundedReceiver<Vec<u8>>,
-    pulse: Arc<Pulse>,
+    pulse: &Pulse,
 ) {
     let version = PROTOCOL_VERSION;
     let Ok(hello) = wire::frame(&ToInit::Hello { version }) else {
@@ -59,7 +98,6 @@ pub(super) async fn speak(
             _ = ticks.tick() => wire::frame(&pulse.beat()).ok(),
         };
         let Some(frame) = frame else { return };
-        // A connection that is gone is noticed by the driver.
         if write(&mut to, &frame).await.is_err() {
             return;
         }
@@ -69,29 +107,6 @@ pub(super) async fn speak(
 async fn write(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
     to.write_all(frame).await?;
     to.flush().await
-}
-
-/// What the listening end has.
-pub(super) struct Listener<R> {
-    pub(super) from: R,
-    /// Told once, when init has said hello.
-    pub(super) hello: oneshot::Sender<()>,
-    pub(super) ledger: Arc<Mutex<Ledger>>,
-    pub(super) pulse: Arc<Pulse>,
-    pub(super) ending: Ending,
-}
-
-/// Listens until there is nothing more to hear, which is the end of the connection.
-pub(super) async fn listen(mut listener: Listener<impl AsyncRead + Unpin>) {
-    let over = match heed_hello(&mut listener.from).await {
-        Err(over) => over,
-        Ok(()) => {
-            // Whoever started it may have gone away; the driver ends then.
-            let _ = listener.hello.send(());
-            heed(&mut listener.from, &listener.ledger, &listener.pulse).await
-        }
-    };
-    listener.ending.set(over);
 }
 
 async fn heed_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<(), Over> {
@@ -128,8 +143,7 @@ async fn heed(from: &mut (impl AsyncRead + Unpin), ledger: &Mutex<Ledger>, pulse
             FromInit::Hello { .. } => return Over::Protocol("it said hello twice".to_owned()),
             FromInit::Fatal { reason } => return fatal(&reason),
             about_a_step => {
-                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(nonsense) = ledger.hear(about_a_step) {
+                if let Err(nonsense) = super::lock(ledger).hear(about_a_step) {
                     return Over::Protocol(nonsense);
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   reserved ──begin──▶ asked ──Started──▶ running ──Exited──▶ gone
-//!                         └────StartFailed────────────────────▶ gone
+//!       └ release ─▶ gone └────StartFailed────────────────────▶ gone
 //! ```
 //!
 //! Everything else is nonsense. A step that nobody listens to any more stays until init says that it
@@ -34,26 +34,36 @@ struct Entry {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    Reserved,
     Asked,
     Running,
 }
 
 impl Ledger {
-    /// A number that was never used, unless `max` steps are there already.
-    pub(super) fn reserve(&mut self, max: usize) -> Option<u32> {
+    /// A number that was never used, and what will be heard about it; unless `max` are there already.
+    pub(super) fn reserve(&mut self, max: usize) -> Option<(u32, mpsc::UnboundedReceiver<Heard>)> {
         if self.steps.len() >= max {
             return None;
         }
         self.last = self.last.checked_add(1)?;
-        Some(self.last)
+        let (listener, heard) = mpsc::unbounded_channel();
+        let phase = Phase::Reserved;
+        self.steps.insert(self.last, Entry { phase, listener });
+        Some((self.last, heard))
+    }
+
+    /// It was not asked for in the end. One that was stays.
+    pub(super) fn release(&mut self, step: u32) {
+        if let Some(Phase::Reserved) = self.steps.get(&step).map(|entry| entry.phase) {
+            self.steps.remove(&step);
+        }
     }
 
     /// It is asked for now.
-    pub(super) fn begin(&mut self, step: u32) -> mpsc::UnboundedReceiver<Heard> {
-        let (listener, heard) = mpsc::unbounded_channel();
-        let phase = Phase::Asked;
-        self.steps.insert(step, Entry { phase, listener });
-        heard
+    pub(super) fn begin(&mut self, step: u32) {
+        if let Some(entry) = self.steps.get_mut(&step) {
+            entry.phase = Phase::Asked;
+        }
     }
 
     pub(super) fn alive(&self) -> usize {
@@ -77,9 +87,10 @@ impl Ledger {
             return Err(format!("it spoke of step {step}, which does not run"));
         };
         if entry.phase != phase {
-            return Err(match phase {
-                Phase::Asked => format!("it started step {step} twice"),
-                Phase::Running => format!("step {step} ended before it started"),
+            return Err(match entry.phase {
+                Phase::Reserved => format!("it spoke of step {step}, which was not asked for"),
+                Phase::Asked => format!("step {step} ended before it started"),
+                Phase::Running => format!("it started step {step} twice"),
             });
         }
         entry.phase = Phase::Running;

@@ -55,8 +55,36 @@ pub(super) enum NotBegun {
 /// A step's ends, before anything was asked of init.
 pub(super) struct Streams {
     pub(super) stdin: Option<Input>,
-    pub(super) stdout: Output,
-    pub(super) stderr: Output,
+    /// `None` when nobody wants it any more.
+    pub(super) stdout: Option<Output>,
+    pub(super) stderr: Option<Output>,
+}
+
+/// The number of a step, held until it was asked for.
+pub(super) struct Ticket {
+    step: u32,
+    heard: mpsc::UnboundedReceiver<Heard>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Ticket {
+    pub(super) fn step(&self) -> u32 {
+        self.step
+    }
+
+    /// What init says about it, in order. Pending for ever once the connection is over.
+    pub(super) async fn hear(&mut self) -> Heard {
+        match self.heard.recv().await {
+            Some(heard) => heard,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        lock(&self.ledger).release(self.step);
+    }
 }
 
 impl Channel {
@@ -82,20 +110,17 @@ impl Channel {
         let Ok(stream) = self.stream(StreamHead::Control).await else {
             return Err(self.ending.reached().await);
         };
-        let (from, to) = stream::split(stream);
-        let pulse = Arc::new(Pulse::default());
         let (hello, greeted) = oneshot::channel();
-        let speaking = control::speak(to, to_say, Arc::clone(&pulse));
-        let listening = control::listen(control::Listener {
-            from,
-            hello,
-            ledger: Arc::clone(&self.ledger),
-            pulse,
-            ending: self.ending.clone(),
-        });
-        // One task: the stream has a single waker for room to send, which reading sets too. In two,
-        // a message might sleep for good.
-        tokio::spawn(async { tokio::join!(speaking, listening) });
+        tokio::spawn(control::converse(
+            stream,
+            control::Ends {
+                to_say,
+                hello,
+                ledger: Arc::clone(&self.ledger),
+                pulse: Pulse::default(),
+                ending: self.ending.clone(),
+            },
+        ));
         match greeted.await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.ending.reached().await),
@@ -103,8 +128,14 @@ impl Channel {
     }
 
     /// Opens the streams of a step, under a number nobody else has.
-    pub(super) async fn prepare(&self, stdin: bool) -> Result<(u32, Streams), NotBegun> {
-        let step = self.ledger().reserve(MAX_STEPS).ok_or(NotBegun::TooMany)?;
+    pub(super) async fn prepare(&self, stdin: bool) -> Result<(Ticket, Streams), NotBegun> {
+        let reserved = lock(&self.ledger).reserve(MAX_STEPS);
+        let (step, heard) = reserved.ok_or(NotBegun::TooMany)?;
+        let ticket = Ticket {
+            step,
+            heard,
+            ledger: Arc::clone(&self.ledger),
+        };
         let stdin = match stdin {
             true => Some(self.stream(StreamHead::Stdin(step)).await?),
             false => None,
@@ -113,25 +144,22 @@ impl Channel {
         let stderr = self.stream(StreamHead::Stderr(step)).await?;
         let streams = Streams {
             stdin: stdin.map(Input::new),
-            stdout: Output::new(stdout),
-            stderr: Output::new(stderr),
+            stdout: Some(Output::new(stdout)),
+            stderr: Some(Output::new(stderr)),
         };
-        Ok((step, streams))
+        Ok((ticket, streams))
     }
 
-    /// Asks init for it. What init says about it comes out of the receiver, in order.
-    pub(super) fn start(
-        &self,
-        start: StartStep,
-    ) -> Result<mpsc::UnboundedReceiver<Heard>, NotBegun> {
+    /// Asks init for it. The ticket tells what comes of it.
+    pub(super) fn start(&self, start: StartStep) -> Result<(), NotBegun> {
         let step = start.step;
         let frame = wire::frame(&ToInit::Start(start)).map_err(|_| NotBegun::TooLarge)?;
         if frame.len() > MAX_TO_INIT {
             return Err(NotBegun::TooLarge);
         }
-        let heard = self.ledger().begin(step);
+        lock(&self.ledger).begin(step);
         self.send(frame);
-        Ok(heard)
+        Ok(())
     }
 
     pub(super) fn signal(&self, step: u32, signal: i32) {
@@ -142,9 +170,9 @@ impl Channel {
         self.say(&ToInit::Kill { step });
     }
 
-    /// Steps that init runs now.
+    /// Steps that run or are about to.
     pub(super) fn alive(&self) -> usize {
-        self.ledger().alive()
+        lock(&self.ledger).alive()
     }
 
     /// Ends it for this reason, unless it is over already.
@@ -180,8 +208,8 @@ impl Channel {
             Err(_) => Err(NotBegun::Over),
         }
     }
+}
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,6 @@
 use crate::sandbox::wire::{self, StreamHead};
 use futures_util::{AsyncWriteExt as _, FutureExt as _, StreamExt as _};
 use std::io;
-use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 use yamux::Packet;
 
 pub(super) type Raw = yamux::Stream;
@@ -65,16 +64,6 @@ impl Input {
     pub(crate) async fn close(&mut self) -> io::Result<()> {
         self.0.close().await
     }
-}
-
-/// The two halves of a stream that goes both ways.
-pub(super) fn split(
-    raw: Raw,
-) -> (
-    tokio::io::ReadHalf<Compat<Raw>>,
-    tokio::io::WriteHalf<Compat<Raw>>,
-) {
-    tokio::io::split(raw.compat())
 }
 
 pub(super) async fn write_head(raw: &mut Raw, head: StreamHead) -> io::Result<()> {

@@ -15,7 +15,7 @@ use super::watch::Presence;
 use super::{Sandbox, StepIo};
 use crate::protocol::outcome::{Exit, Usage};
 use crate::sandbox::backend::SandboxError;
-use crate::sandbox::channel::{Channel, Heard, Over, Streams};
+use crate::sandbox::channel::{Channel, Heard, Over, Streams, Ticket};
 use crate::sandbox::wire::{StartStep, StepExit};
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncRead;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,7 @@ const REASON: Duration = Duration::from_secs(1);
 
 pub(super) struct Step<'a> {
     pub(super) sandbox: &'a Sandbox,
+    pub(super) ticket: Ticket,
     pub(super) order: StartStep,
     pub(super) streams: Streams,
     pub(super) wall: Option<Duration>,
@@ -74,23 +75,22 @@ impl Step<'_> {
     pub(super) async fn drive(self, io: StepIo<'_>) -> Result<Exit, SandboxError> {
         let Self {
             sandbox,
+            mut ticket,
             order,
-            streams,
+            mut streams,
             wall,
         } = self;
         let presence = sandbox.watch.enter();
         let kills_before = sandbox.held.oom_kills().await;
         let begun = Instant::now();
-        let step = order.step;
-        let mut heard = match sandbox.channel.start(order) {
-            Ok(heard) => heard,
-            Err(error) => return Err(sandbox.not_begun(error).await),
-        };
+        if let Err(error) = sandbox.channel.start(order) {
+            return Err(sandbox.not_begun(error).await);
+        }
         let mut run = Run {
             sandbox,
             reins: Reins {
                 channel: &sandbox.channel,
-                step,
+                step: ticket.step(),
                 ended: false,
             },
             presence,
@@ -98,8 +98,8 @@ impl Step<'_> {
             counts: [AtomicU64::new(0), AtomicU64::new(0)],
             begun,
         };
-        let result = run.follow(&mut heard, streams, io, wall).await;
-        match result {
+        // Kept until the end is explained: a stream that is dropped changes what init does.
+        match run.follow(&mut ticket, &mut streams, io, wall).await {
             Ok((exit, wall)) => {
                 run.reins.ended = true;
                 Ok(run.exit(&exit, wall, kills_before).await)
@@ -124,8 +124,8 @@ struct Run<'a> {
 impl Run<'_> {
     async fn follow(
         &self,
-        heard: &mut mpsc::UnboundedReceiver<Heard>,
-        streams: Streams,
+        ticket: &mut Ticket,
+        streams: &mut Streams,
         io: StepIo<'_>,
         wall: Option<Duration>,
     ) -> Result<(StepExit, Duration), Lost> {
@@ -133,15 +133,15 @@ impl Run<'_> {
         let [out, err] = &self.counts;
         let mut output = pin!(async {
             tokio::try_join!(
-                pump::output(streams.stdout, io.stdout, has_exited.clone(), out),
-                pump::output(streams.stderr, io.stderr, has_exited.clone(), err),
+                pump::output(&mut streams.stdout, io.stdout, has_exited.clone(), out),
+                pump::output(&mut streams.stderr, io.stderr, has_exited.clone(), err),
             )
             .map(drop)
         });
         let mut written = false;
         let exit = tokio::select! {
-            exit = listen(heard, io.started) => exit,
-            lost = feed(io.stdin, streams.stdin) => Err(lost),
+            exit = listen(ticket, io.started) => exit,
+            lost = feed(io.stdin, streams.stdin.take()) => Err(lost),
             lost = write_on(output.as_mut(), &mut written) => Err(lost),
             lost = self.stop(wall, &io.cancel) => Err(lost),
             over = self.over() => Err(Lost::Sandbox(over)),
@@ -212,10 +212,13 @@ impl Run<'_> {
         let over = match lost {
             Lost::Step(error) => return error,
             Lost::Sandbox(over) => over,
-            Lost::Stream(broken) => match timeout(REASON, self.over()).await {
-                Ok(over) if broken == Broken::Cut => over,
-                _ => Over::Protocol(broken.describe().to_owned()),
-            },
+            Lost::Stream(broken) => {
+                let nonsense = Over::Protocol(broken.describe().to_owned());
+                match broken {
+                    Broken::Cut => timeout(REASON, self.over()).await.unwrap_or(nonsense),
+                    Broken::Stuck | Broken::Endless => nonsense,
+                }
+            }
         };
         self.reins.channel.fail(over);
         self.sandbox.guardian.verdict().await
@@ -246,11 +249,11 @@ impl Run<'_> {
 
 /// Waits for the end, as init tells it.
 async fn listen(
-    heard: &mut mpsc::UnboundedReceiver<Heard>,
+    ticket: &mut Ticket,
     mut started: Option<oneshot::Sender<()>>,
 ) -> Result<StepExit, Lost> {
-    while let Some(heard) = heard.recv().await {
-        match heard {
+    loop {
+        match ticket.hear().await {
             Heard::Started => {
                 if let Some(started) = started.take() {
                     // Who is not interested any more need not be told.
@@ -261,8 +264,6 @@ async fn listen(
             Heard::Exited(exit) => return Ok(exit),
         }
     }
-    // The connection is over; that has its own reason.
-    pending().await
 }
 
 /// Passes input on. Returns only when it cannot be read.

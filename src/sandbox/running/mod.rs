@@ -148,15 +148,16 @@ impl Sandbox {
 
     async fn run(&self, act: ExecAction, io: StepIo<'_>) -> Result<Exit, SandboxError> {
         self.check(&act, &io)?;
-        let (step, streams) = match self.channel.prepare(io.stdin.is_some()).await {
+        let (ticket, streams) = match self.channel.prepare(io.stdin.is_some()).await {
             Ok(prepared) => prepared,
             Err(error) => return Err(self.not_begun(error).await),
         };
         let wall = [self.spec.limits.wall_ms, act.wall_ms];
         let wall = wall.into_iter().flatten().min().map(Duration::from_millis);
-        let order = self.order(step, act, io.stdin.is_some());
+        let order = self.order(ticket.step(), act, io.stdin.is_some());
         drive::Step {
             sandbox: self,
+            ticket,
             order,
             streams,
             wall,
@@ -233,5 +234,4 @@ fn remedy(control: Control, have: Strength) -> String {
 }
 
 #[cfg(test)]
-#[path = "../running_tests.rs"]
 mod tests;

@@ -41,17 +41,39 @@ impl Broken {
 /// Writes on what the program writes, until its end, or until the writer fails: then the stream is
 /// dropped, which the program sees as a closed pipe.
 pub(super) async fn output(
-    mut from: Output,
+    from: &mut Option<Output>,
     to: &mut (dyn AsyncWrite + Send + Unpin),
     exited: watch::Receiver<bool>,
     count: &AtomicU64,
 ) -> Result<(), Broken> {
+    if let Some(open) = from
+        && pass(open, to, exited, count).await? == Passed::Unwanted
+    {
+        *from = None;
+    }
+    Ok(())
+}
+
+/// How a stream came to its end.
+#[derive(PartialEq, Eq)]
+enum Passed {
+    All,
+    /// The writer failed.
+    Unwanted,
+}
+
+async fn pass(
+    from: &mut Output,
+    to: &mut (dyn AsyncWrite + Send + Unpin),
+    exited: watch::Receiver<bool>,
+    count: &AtomicU64,
+) -> Result<Passed, Broken> {
     let mut late = 0;
     loop {
         let next = match from.ready() {
             Some(next) => next,
             // Nothing is here: whoever looks at the other end shall see what was written.
-            None if to.flush().await.is_err() => return Ok(()),
+            None if to.flush().await.is_err() => return Ok(Passed::Unwanted),
             None => tokio::select! {
                 next = from.next() => next,
                 () = standstill(exited.clone()) => return Err(Broken::Stuck),
@@ -63,7 +85,7 @@ pub(super) async fn output(
             Next::End => {
                 // A writer that fails at the last is one that fails.
                 let _ = to.flush().await;
-                return Ok(());
+                return Ok(Passed::All);
             }
         };
         let bytes: &[u8] = packet.as_ref();
@@ -75,7 +97,7 @@ pub(super) async fn output(
             }
         }
         if to.write_all(bytes).await.is_err() {
-            return Ok(());
+            return Ok(Passed::Unwanted);
         }
     }
 }
