@@ -205,3 +205,45 @@ impl Count {
 fn is_folder(found: &FileStat) -> bool {
     SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    /// Counts as an ordinary user would: root reads everything.
+    fn is_over_for(uid: u32, roots: &Roots) -> bool {
+        let ceiling = Ceiling {
+            bytes: Some(1 << 40),
+            files: None,
+        };
+        std::thread::scope(|scope| {
+            let counting = scope.spawn(|| {
+                nix::unistd::setfsuid(uid.into());
+                is_over(roots, ceiling)
+            });
+            counting.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_over_the_limit_where_the_sandbox_made_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let closed = dir.path().join("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let (ours, anothers) = match nix::unistd::geteuid().as_raw() {
+            0 => (1000, 0),
+            uid => (uid, uid + 1),
+        };
+        chown(&closed, Some(ours), None).unwrap();
+        let roots = |uid| Roots {
+            folders: vec![open(dir.path(), FOLDER, Mode::empty()).unwrap()],
+            uid,
+        };
+        assert!(is_over_for(ours, &roots(ours)));
+        assert!(!is_over_for(ours, &roots(anothers)));
+    }
+}

@@ -283,5 +283,6 @@ async fn rate() {
         .await
         .unwrap();
     let rate = TOTAL as f64 / begun.elapsed().as_secs_f64() / 1e6;
-    eprintln!("{rate:.0} MB/s");
+    // Shown by `--nocapture`.
+    std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{rate:.0} MB/s\n")).unwrap();
 }
