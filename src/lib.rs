@@ -27,6 +27,7 @@
 )))]
 compile_error!("Fumehood runs on Linux, on x86_64 and aarch64");
 
+pub mod agent;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -35,7 +35,7 @@ pub(super) enum Command {
 }
 
 /// Where a sandbox comes from and what is in it.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct SandboxArgs {
     /// Policy: a built-in's name (`fumehood policy list`), a file, or a name in your policy folder
     #[arg(long, value_name = "NAME|FILE", default_value = "offline-train")]

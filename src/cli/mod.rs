@@ -12,6 +12,7 @@ mod outlet;
 mod policy;
 mod question;
 mod request;
+mod run;
 mod screen;
 mod signals;
 
@@ -63,6 +64,8 @@ async fn dispatch(config: &Config, command: Command) -> Result<ExitCode, Failure
     match command {
         Command::Exec(args) => exec::exec(config, args).await,
         Command::Doctor(args) => doctor::doctor(config, &args).await,
+        Command::Run(args) => run::run(config, args).await,
+        Command::Demo(args) => run::demo(config, args).await,
         _ => Err(Failure::new("not yet", 2)),
     }
 }

@@ -84,29 +84,31 @@ pub(super) fn stopped(
     stop: &ToolStop,
     code: u8,
 ) -> (StopReason, Result<std::process::ExitCode, Failure>) {
-    let reason = stop_reason(stop);
-    let failure = match stop {
-        ToolStop::Aborted { .. } => Failure::new(stop, failure::EXEC_DENIED),
-        ToolStop::NobodyAsked { remedy, .. } => {
-            Failure::new(stop, failure::EXEC_DENIED).remedy(Some(remedy.clone()))
-        }
-        ToolStop::Interrupted => Failure::new(stop, failure::INTERRUPTED),
-        ToolStop::Sandbox { remedy, .. } => Failure::new(stop, code).remedy(remedy.clone()),
-        ToolStop::Record { .. } => Failure::new(stop, code)
-            .remedy(Some("free some space; without a record nothing is run")),
+    let code = match stop {
+        ToolStop::Aborted { .. } | ToolStop::NobodyAsked { .. } => failure::EXEC_DENIED,
+        ToolStop::Interrupted => failure::INTERRUPTED,
+        ToolStop::Sandbox { .. } | ToolStop::Record { .. } => code,
     };
-    (reason, Err(failure))
+    let failure = Failure::new(stop, code).remedy(stop.remedy());
+    (stop.reason(), Err(failure))
 }
 
-fn stop_reason(stop: &ToolStop) -> StopReason {
-    match stop {
-        ToolStop::Aborted { .. } | ToolStop::NobodyAsked { .. } => StopReason::Denied {
-            why: stop.to_string(),
-        },
-        ToolStop::Interrupted => StopReason::Interrupted,
-        ToolStop::Sandbox { .. } | ToolStop::Record { .. } => StopReason::Sandbox {
-            error: stop.to_string(),
-        },
+/// The exit code of `run` for a run that did not come about: what was typed, or the sandbox.
+pub(super) fn app_code(error: &AppError) -> u8 {
+    match error {
+        AppError::Mount(_)
+        | AppError::Python(_)
+        | AppError::Plan(_)
+        | AppError::Workspace(_)
+        | AppError::ImageWithoutEngine { .. }
+        | AppError::NoImage
+        | AppError::ImageNotAllowed { .. } => failure::USAGE,
+        AppError::Record(_)
+        | AppError::Sandbox(_)
+        | AppError::Init { .. }
+        | AppError::Machine { .. }
+        | AppError::Repo(_)
+        | AppError::Stop(_) => failure::SANDBOX,
     }
 }
 

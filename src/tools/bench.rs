@@ -148,6 +148,10 @@ impl Bench {
         &self.policy_digest
     }
 
+    pub fn spec(&self) -> &SandboxSpec {
+        &self.setup.spec
+    }
+
     /// Uid and gid that everything in the workspace is done as.
     pub fn user(&self) -> (u32, u32) {
         (self.setup.spec.uid, self.setup.spec.gid)

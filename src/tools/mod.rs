@@ -25,6 +25,7 @@ pub use router::Router;
 
 use crate::protocol::ids::CallId;
 use crate::protocol::message::ToolSpec;
+use crate::protocol::stop::StopReason;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -93,4 +94,31 @@ pub enum ToolStop {
     },
     #[error("the record cannot be written: {error}")]
     Record { error: String },
+}
+
+impl ToolStop {
+    /// How the run ends by it.
+    pub fn reason(&self) -> StopReason {
+        match self {
+            Self::Aborted { .. } | Self::NobodyAsked { .. } => StopReason::Denied {
+                why: self.to_string(),
+            },
+            Self::Interrupted => StopReason::Interrupted,
+            Self::Sandbox { .. } | Self::Record { .. } => StopReason::Sandbox {
+                error: self.to_string(),
+            },
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Aborted { .. } | Self::Interrupted => None,
+            Self::NobodyAsked { remedy, .. } => Some(remedy.clone()),
+            Self::Sandbox { remedy, .. } => remedy.clone(),
+            Self::Record { .. } => {
+                Some("free some space; without a record nothing is run".to_owned())
+            }
+        }
+    }
 }

@@ -1,0 +1,106 @@
+//! Puts an agent to a run's bench.
+
+use super::{AppError, OpenedRun};
+use crate::agent::{Agent, AgentEnd, Caps, Driver};
+use crate::config::Config;
+use crate::context::prompt::{self, Facts};
+use crate::llm::ChatModel;
+use crate::protocol::ids::RunId;
+use crate::record::{RecordError, RunStore, Verified};
+use crate::repo::{NetConfig, ProxyConfig, RepoClient};
+use crate::tools::Router;
+use crate::tools::clone::CloneTool;
+use crate::tools::exec::ExecTool;
+use crate::tools::files::file_tools;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What an agent is put to work with.
+pub struct AgentRequest {
+    pub model: Arc<dyn ChatModel>,
+    pub task: String,
+    pub max_turns: u32,
+    pub cancel: CancellationToken,
+}
+
+/// Lets the agent work until it stops.
+pub async fn run_agent(
+    config: &Config,
+    run: &OpenedRun,
+    request: AgentRequest,
+) -> Result<AgentEnd, AppError> {
+    let policy = run.bench.policy();
+    let clone_from: Vec<String> = policy
+        .git
+        .hosts
+        .iter()
+        .chain(&policy.git.remotes)
+        .cloned()
+        .collect();
+    let system = prompt::system(&Facts {
+        sandbox: run.bench.spec(),
+        clone_from: &clone_from,
+        artifacts: &policy.artifacts.include,
+        notes: &run.notes,
+    });
+    let agent = Agent {
+        model: request.model,
+        router: router(config, run)?,
+        desk: run.desk.clone(),
+        caps: Caps {
+            turns: request.max_turns,
+        },
+    };
+    let driver = Driver::new(agent, request.cancel);
+    Ok(driver.run_task(system, request.task).await)
+}
+
+/// The tools of this version.
+fn router(config: &Config, run: &OpenedRun) -> Result<Router, AppError> {
+    let scratch = run.record.dir().join("scratch");
+    private(&scratch)?;
+    let client = RepoClient::new(NetConfig {
+        ca_bundle: config.ca_bundle.clone(),
+        proxy: ProxyConfig::from_variables(&config.environment),
+        ..NetConfig::default()
+    })?;
+    let mut tools: Vec<Box<dyn crate::tools::Tool>> = vec![
+        Box::new(ExecTool::new(run.bench.clone())),
+        Box::new(CloneTool::new(run.bench.clone(), client, scratch)),
+    ];
+    tools.extend(file_tools(&run.bench));
+    Ok(Router::new(tools))
+}
+
+fn private(dir: &Path) -> Result<(), AppError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| AppError::Machine {
+            what: "the state folder",
+            source,
+        })
+}
+
+/// Lays a repository down as a local remote, for the demo. Returns its `file://` address.
+pub fn lay_down_remote(
+    config: &Config,
+    name: &str,
+    files: &[(&str, &[u8])],
+) -> Result<String, AppError> {
+    let dir = config.state.join("demo").join(format!("{name}.git"));
+    private(&config.state)?;
+    crate::workspace::remove_tree(&dir)?;
+    private(&dir)?;
+    crate::repo::lay_down(&dir, files)?;
+    Ok(format!("file://{}", dir.display()))
+}
+
+/// Reads a finished run's record back and says how it stands.
+pub fn verify(config: &Config, run: &RunId) -> Result<Verified, RecordError> {
+    RunStore::open(&config.state).find(run.as_str())?.verify()
+}

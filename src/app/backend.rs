@@ -1,0 +1,98 @@
+//! Which backend, and what there is to say about each.
+
+use super::{AppError, Chosen, SandboxRequest};
+use crate::config::Config;
+use crate::policy::model::BackendChoice;
+use crate::protocol::control::Controls;
+use crate::protocol::spec::{BackendKind, RootFs};
+use crate::sandbox::backend::{Backend, SandboxError};
+use crate::sandbox::docker::{DockerBackend, DockerReport};
+use crate::sandbox::init_binary;
+use crate::sandbox::namespace::{NamespaceBackend, NamespaceReport};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The installed init of this version.
+pub fn install_init(config: &Config) -> Result<PathBuf, AppError> {
+    let dir = config.state.join("init");
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .and_then(|()| init_binary::install(&dir))
+        .map_err(|source| AppError::Init { dir, source })
+}
+
+/// Chooses and reaches the backend: what was typed, else what the policy says, else the machine.
+pub async fn choose_backend(config: &Config, request: &SandboxRequest) -> Result<Chosen, AppError> {
+    let init = install_init(config)?;
+    let typed = request
+        .backend
+        .filter(|choice| *choice != BackendChoice::Auto);
+    let host = config.docker_host.as_deref();
+    match (
+        typed.unwrap_or(request.policy.executor.backend),
+        &request.image,
+    ) {
+        (BackendChoice::Docker, Some(image)) => {
+            let engine = DockerBackend::connect(init, host).await?;
+            docker(engine, image, "asked for").await
+        }
+        (BackendChoice::Docker, None) => Err(AppError::NoImage),
+        (BackendChoice::Namespace, Some(_)) => Err(AppError::ImageWithoutEngine {
+            backend: BackendKind::Namespace,
+        }),
+        (BackendChoice::Namespace, None) => namespace(init, "asked for".to_owned()).await,
+        (BackendChoice::Auto, None) => namespace(init, "no image was named".to_owned()).await,
+        // An image was named: without an engine it cannot be had, and nothing else is what was meant.
+        (BackendChoice::Auto, Some(image)) => {
+            let engine = DockerBackend::connect(init, host).await?;
+            docker(engine, image, "an image was named and an engine answers").await
+        }
+    }
+}
+
+async fn docker(engine: DockerBackend, image: &str, why: &str) -> Result<Chosen, AppError> {
+    let found = engine.resolve_image(image).await?;
+    engine.sweep().await?;
+    Ok(Chosen {
+        root: RootFs::Image {
+            reference: found.reference,
+            id: found.id.clone(),
+        },
+        reason: format!("docker: {why}; {image} is {}", found.id),
+        backend: Arc::new(engine),
+    })
+}
+
+async fn namespace(init: PathBuf, why: String) -> Result<Chosen, AppError> {
+    let backend = NamespaceBackend::new(init)?;
+    backend.sweep().await?;
+    Ok(Chosen {
+        root: RootFs::HostSystem,
+        reason: format!("namespace: {why}"),
+        backend: Arc::new(backend),
+    })
+}
+
+/// What `doctor` looks at.
+pub struct Examined {
+    pub namespace: NamespaceReport,
+    pub docker: Result<(DockerReport, Controls), SandboxError>,
+}
+
+/// Looks at both backends by using them.
+pub async fn examine(config: &Config) -> Result<Examined, AppError> {
+    let init = install_init(config)?;
+    let host = config.docker_host.as_deref();
+    let docker = async {
+        let engine = DockerBackend::connect(init.clone(), host).await?;
+        Ok((engine.report(), engine.controls().await?))
+    };
+    Ok(Examined {
+        docker: docker.await,
+        namespace: NamespaceBackend::new(init)?.report().await,
+    })
+}

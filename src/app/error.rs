@@ -1,0 +1,77 @@
+//! Why a run did not come about, with what the user can do about it.
+
+use crate::protocol::spec::BackendKind;
+use crate::record::RecordError;
+use crate::repo::RepoError;
+use crate::sandbox::backend::SandboxError;
+use crate::sandbox::{mount_source, plan, python};
+use crate::workspace::WorkspaceError;
+use std::path::PathBuf;
+
+/// Why a run did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Mount(#[from] mount_source::MountError),
+    #[error(transparent)]
+    Python(#[from] python::PythonError),
+    #[error(transparent)]
+    Plan(#[from] plan::PlanError),
+    #[error("failed to install init in {}", dir.display())]
+    Init {
+        dir: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("--image is for the docker backend, and {backend} was chosen")]
+    ImageWithoutEngine { backend: BackendKind },
+    #[error("the docker backend needs an image")]
+    NoImage,
+    #[error("image {reference:?} is not one the policy lets in")]
+    ImageNotAllowed { reference: String },
+    #[error("failed to read {what}")]
+    Machine {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    #[error(transparent)]
+    Stop(#[from] crate::tools::ToolStop),
+}
+
+impl AppError {
+    /// What the user can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Record(error) => error.remedy(),
+            Self::Workspace(error) => error.remedy(),
+            Self::Sandbox(error) => error.remedy().map(str::to_owned),
+            Self::Mount(error) => Some(error.remedy()),
+            Self::Python(error) => Some(error.remedy()),
+            Self::Plan(error) => Some(error.remedy()),
+            Self::Init { .. } => {
+                Some("free some space, or set FUMEHOOD_HOME to a folder you may write in".into())
+            }
+            Self::ImageWithoutEngine { .. } => {
+                Some("leave out --image, or use --backend docker".into())
+            }
+            Self::NoImage => Some(
+                "name one with --image REF (`docker images` lists what is there), or use --backend namespace"
+                    .into(),
+            ),
+            Self::ImageNotAllowed { reference } => {
+                Some(format!("add it to the policy: image.allow = [{reference:?}]"))
+            }
+            Self::Repo(error) => error.remedy(),
+            Self::Machine { .. } | Self::Stop(_) => None,
+        }
+    }
+}

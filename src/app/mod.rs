@@ -1,0 +1,72 @@
+//! Wiring: from what was typed and what the machine has to a bench that is ready. The one place that
+//! names the concrete adapters.
+//!
+//! ```text
+//!   policy (+ --set) ─┐
+//!   engine? image? ───┼─▶ backend ─┐
+//!   --workspace ──────┤            ├─ plan ─▶ spec ─▶ Bench ─▶ tools ─▶ agent
+//!   --venv, --mount ──┘            │
+//!   record (locked) ───────────────┘
+//! ```
+
+mod agent;
+mod backend;
+mod error;
+mod open;
+
+pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};
+pub use backend::{Examined, choose_backend, examine, install_init};
+pub use error::AppError;
+pub use open::open_run;
+
+use crate::policy::model::{BackendChoice, Policy};
+use crate::protocol::spec::RootFs;
+use crate::record::RunRecord;
+use crate::sandbox::backend::Backend;
+use crate::sandbox::mount_source::MountRequest;
+use crate::tools::bench::Bench;
+use crate::tools::desk::Desk;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a sandbox is asked for with, as typed and parsed.
+#[derive(Debug, Clone)]
+pub struct SandboxRequest {
+    /// Effective already: file, built-in and `--set` together.
+    pub policy: Policy,
+    /// The folder that the policy's relative mounts start from.
+    pub policy_folder: PathBuf,
+    pub backend: Option<BackendChoice>,
+    pub image: Option<String>,
+    pub workspace: Option<PathBuf>,
+    pub venv: Option<PathBuf>,
+    pub mounts: Vec<MountRequest>,
+    pub env: BTreeMap<String, String>,
+}
+
+/// Which backend, and why.
+pub struct Chosen {
+    pub backend: Arc<dyn Backend>,
+    pub root: RootFs,
+    /// One sentence for the person.
+    pub reason: String,
+}
+
+/// What a run starts with.
+#[derive(Debug, Clone)]
+pub struct RunStart {
+    /// `run`, `exec` or `demo`.
+    pub command: &'static str,
+    pub task: String,
+    pub model: Option<String>,
+}
+
+/// A run that is ready to act: its record is open and says so.
+pub struct OpenedRun {
+    pub bench: Arc<Bench>,
+    pub desk: Desk,
+    pub record: Arc<RunRecord>,
+    /// What the user should know before it starts.
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,229 @@
+//! Opens a run: record, workspace, plan, bench; and closes it.
+
+use super::{AppError, Chosen, OpenedRun, RunStart, SandboxRequest, choose_backend};
+use crate::config::Config;
+use crate::context::sanitise::visible;
+use crate::protocol::event::Event;
+use crate::protocol::spec::{Mount, RootFs, SandboxSpec};
+use crate::protocol::stop::StopReason;
+use crate::record::{RunRecord, RunStore, new_run_id};
+use crate::sandbox::mount_source::{MountJudge, MountRequest};
+use crate::sandbox::owner::{self, Owner};
+use crate::sandbox::plan::{self, PlanInput, PythonEnv, Source, WorkspaceFacts};
+use crate::sandbox::python::{self, Surroundings};
+use crate::tools::bench::{Bench, BenchSetup};
+use crate::tools::desk::Desk;
+use crate::tools::door::Door;
+use crate::workspace::{Opening, Place, Texts, Workspace, remove_tree};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Opens a run: locks its workspace, starts its record, plans its sandbox. Nothing has run yet.
+pub async fn open_run(
+    config: &Config,
+    request: SandboxRequest,
+    start: RunStart,
+    door: Arc<dyn Door>,
+) -> Result<OpenedRun, AppError> {
+    let chosen = choose_backend(config, &request).await?;
+    let controls = chosen.backend.controls().await?;
+    let run = new_run_id();
+    let record = Arc::new(RunStore::open(&config.state).create(&run)?);
+    let mut workspace = open_workspace(config, &request, &record)?;
+    let (spec, mut notes) = plan_sandbox(config, &request, &chosen, (&mut workspace, &record))?;
+    notes.insert(0, chosen.reason);
+    let desk = Desk::new(record.clone(), door);
+    desk.emit(&Event::RunStarted {
+        run: run.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: start.command.to_owned(),
+        task: start.task,
+        policy: request.policy.name.clone(),
+        policy_digest: request.policy.digest(),
+        workspace: workspace.path().display().to_string(),
+        model: start.model,
+    })?;
+    for text in &notes {
+        desk.emit(&Event::Notice { text: text.clone() })?;
+    }
+    let owner = Owner::this_process().map_err(|source| AppError::Machine {
+        what: "this process's start time",
+        source,
+    })?;
+    let bench = Arc::new(Bench::new(BenchSetup {
+        run,
+        owner,
+        policy: Arc::new(request.policy),
+        spec,
+        controls,
+        backend: chosen.backend,
+        workspace: Arc::new(workspace),
+        texts: Texts::create(&record.blobs_dir())?,
+        desk: desk.clone(),
+    })?);
+    Ok(OpenedRun {
+        bench,
+        desk,
+        record,
+        notes,
+    })
+}
+
+fn open_workspace(
+    config: &Config,
+    request: &SandboxRequest,
+    record: &RunRecord,
+) -> Result<Workspace, AppError> {
+    let opening = Opening {
+        state: &config.state,
+        user_home: Some(&config.user_home)
+            .filter(|home| home.as_path() != Path::new("/"))
+            .map(PathBuf::as_path),
+        run: record.run(),
+    };
+    Ok(match &request.workspace {
+        Some(dir) => Workspace::in_place(dir, &opening)?,
+        None => Workspace::fresh(record.dir(), &opening)?,
+    })
+}
+
+/// From the request to the one value that is shown, hashed and interpreted; and what to tell the user.
+fn plan_sandbox(
+    config: &Config,
+    request: &SandboxRequest,
+    chosen: &Chosen,
+    (workspace, record): (&mut Workspace, &RunRecord),
+) -> Result<(SandboxSpec, Vec<String>), AppError> {
+    let policy = &request.policy;
+    let backend = chosen.backend.kind();
+    let caller = owner::caller();
+    let (uid, gid) = plan::run_as(policy, backend, workspace.owner(), caller);
+    workspace.work_as(uid, gid)?;
+    let stock = workspace.take_stock()?;
+    let home = source(&crate::workspace::make_home(record.dir(), uid, gid)?);
+    let judge = MountJudge::new(&config.user_home, &config.state);
+    let inputs = judge_mounts(request, &judge)?;
+    let python = find_python(request, &judge, workspace, &chosen.root)?;
+    let facts = WorkspaceFacts {
+        root: source(workspace.place()),
+        protected: stock.protected.iter().map(source).collect(),
+    };
+    let passed = policy
+        .env
+        .pass
+        .iter()
+        .filter_map(|name| Some((name.clone(), config.environment.get(name)?.clone())))
+        .collect();
+    let spec = plan::plan(&PlanInput {
+        policy,
+        backend,
+        root: chosen.root.clone(),
+        uid,
+        gid,
+        workspace: &facts,
+        home: &home,
+        inputs: &inputs,
+        python: python.as_ref(),
+        passed: &passed,
+        typed: &request.env,
+        hostname: "fumehood",
+        cores: std::thread::available_parallelism()
+            .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+    })?;
+    let shared = shared_note(&stock.shared);
+    let notes = python.map(|python| python.notes).unwrap_or_default();
+    Ok((spec, shared.into_iter().chain(notes).collect()))
+}
+
+/// One line, however many there are: an environment made by uv has thousands.
+fn shared_note(shared: &[PathBuf]) -> Option<String> {
+    let first = visible(&shared.first()?.to_string_lossy());
+    let which = match shared.len() {
+        1 => format!("{first} has a second name"),
+        count => format!("{count} files ({first} and others) have second names"),
+    };
+    Some(format!(
+        "{which} outside of the workspace (hard links): what a program writes in them changes there too"
+    ))
+}
+
+fn source(place: &Place) -> Source {
+    Source {
+        path: place.path.clone(),
+        device: place.device,
+        inode: place.inode,
+    }
+}
+
+/// Those of the policy, relative to its folder; then those typed, relative to where the user is.
+fn judge_mounts(request: &SandboxRequest, judge: &MountJudge) -> Result<Vec<Mount>, AppError> {
+    let mut mounts = Vec::new();
+    for mount in &request.policy.mounts {
+        let asked = MountRequest {
+            source: PathBuf::from(&mount.source),
+            target: PathBuf::from(&mount.target),
+            access: mount.access,
+        };
+        mounts.push(judge.judge(&asked, &request.policy_folder)?);
+    }
+    let here = here()?;
+    for asked in &request.mounts {
+        mounts.push(judge.judge(asked, &here)?);
+    }
+    Ok(mounts)
+}
+
+fn find_python(
+    request: &SandboxRequest,
+    judge: &MountJudge,
+    workspace: &Workspace,
+    root: &RootFs,
+) -> Result<Option<PythonEnv>, AppError> {
+    let Some(venv) = &request.venv else {
+        return Ok(None);
+    };
+    let around = Surroundings {
+        judge,
+        base: &here()?,
+        workspace: workspace.path(),
+        root,
+    };
+    Ok(Some(python::find(venv, &around)?))
+}
+
+fn here() -> Result<PathBuf, AppError> {
+    std::env::current_dir().map_err(|source| AppError::Machine {
+        what: "the working directory",
+        source,
+    })
+}
+
+impl OpenedRun {
+    /// Ends the sandbox, takes out what the workspace may not keep, and writes the last record.
+    pub async fn close(self, stop: StopReason, text: String) -> Result<i32, AppError> {
+        self.bench.end().await?;
+        let moved = self
+            .bench
+            .workspace()
+            .quarantine(&self.record.quarantine_dir())?;
+        if !moved.is_empty() {
+            let paths = moved
+                .iter()
+                .map(|each| visible(&each.to_string()))
+                .collect();
+            self.desk.emit(&Event::Quarantined { paths })?;
+        }
+        // Caches: nothing in it is a result.
+        if let Err(error) = remove_tree(&self.record.dir().join("home")) {
+            let text = error.to_string();
+            self.desk.emit(&Event::Notice { text })?;
+        }
+        let exit_code = stop.exit_code();
+        self.desk.emit(&Event::RunEnded {
+            stop,
+            exit_code,
+            text,
+        })?;
+        Ok(exit_code)
+    }
+}
