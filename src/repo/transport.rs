@@ -109,7 +109,7 @@ struct Stream {
 enum State {
     Refs,
     Asking(Vec<u8>),
-    Answering(Body),
+    Answering(Box<Body>),
 }
 
 impl Read for Stream {
@@ -120,10 +120,10 @@ impl Read for Stream {
                 State::Refs => self.link.get_refs(),
                 State::Asking(request) => self.link.post(std::mem::take(request)),
             };
-            self.state = State::Answering(answer.map_err(|error| {
+            self.state = State::Answering(Box::new(answer.map_err(|error| {
                 self.link.keep(error);
                 io::Error::other("the request failed")
-            })?);
+            })?));
         }
     }
 }

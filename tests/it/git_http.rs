@@ -196,10 +196,6 @@ impl GitServer {
     pub(crate) fn prefix(&self) -> String {
         self.http.url()
     }
-
-    pub(crate) fn requests(&self) -> Vec<Request> {
-        self.http.requests()
-    }
 }
 
 /// Answers one request of a fetch, as `git http-backend` does.

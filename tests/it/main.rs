@@ -18,5 +18,6 @@ mod init;
 mod llm;
 mod namespace;
 mod repo;
+mod repo_servers;
 mod repo_trees;
 mod workspace;
