@@ -91,8 +91,7 @@ impl NamespaceBackend {
     /// Removes the cgroups of dead owners, killing what is still in them, and returns the names of
     /// their sandboxes.
     pub async fn sweep(&self) -> Result<Vec<String>, SandboxError> {
-        let cgroups = self.find_cgroups();
-        Ok(cgroup::sweep(&cgroups, self.pid_namespace).await)
+        Ok(cgroup::sweep(self.pid_namespace).await)
     }
 
     /// What `doctor` says.
@@ -124,7 +123,7 @@ impl NamespaceBackend {
 
     /// The whole chain, once, with a program at its end.
     async fn probe(&self) -> Result<Probed, Failure> {
-        let mut cgroups = self.find_cgroups();
+        let mut cgroups = Cgroups::find(&self.probe_folder(), self.is_root());
         let mut not_joined = false;
         let landlock = loop {
             match self.try_world(&cgroups).await {
@@ -164,10 +163,6 @@ impl NamespaceBackend {
             let _ = groups.remove().await;
         });
         Ok(launched.landlock)
-    }
-
-    fn find_cgroups(&self) -> Cgroups {
-        Cgroups::find(&self.probe_folder(), self.is_root())
     }
 
     /// A name nobody else uses.

@@ -196,7 +196,6 @@ mod tests {
                     _ => vec![base],
                 },
                 version: Some(version),
-                tops: Vec::new(),
             },
             not_joined: false,
             can_be_watched: true,

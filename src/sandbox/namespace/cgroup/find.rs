@@ -12,8 +12,6 @@ pub(in super::super) struct Cgroups {
     pub(in super::super) bases: Vec<Base>,
     /// Highest version of a hierarchy that carries what is limited here; `None` where none does.
     pub(in super::super) version: Option<u8>,
-    /// Tops of all hierarchies, for the sweep.
-    pub(in super::super) tops: Vec<PathBuf>,
 }
 
 /// One mounted hierarchy.
@@ -29,8 +27,7 @@ struct Hierarchy {
 impl Cgroups {
     /// Tries this machine. `folder` is a name nobody else uses.
     pub(in super::super) fn find(folder: &str, is_root: bool) -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let hierarchies = hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        let hierarchies = of_this_process();
         let mut bases: Vec<Base> = Vec::new();
         for hierarchy in &hierarchies {
             let found = match &hierarchy.controllers {
@@ -45,7 +42,6 @@ impl Cgroups {
         };
         Self {
             version: hierarchies.iter().filter_map(version).max(),
-            tops: hierarchies.into_iter().map(|found| found.top).collect(),
             bases,
         }
     }
@@ -61,6 +57,19 @@ impl Cgroups {
             .iter()
             .any(|base| base.controllers.contains(&controller))
     }
+}
+
+/// Tops of all hierarchies that limit something.
+pub(super) fn tops() -> Vec<PathBuf> {
+    of_this_process()
+        .into_iter()
+        .map(|found| found.top)
+        .collect()
+}
+
+fn of_this_process() -> Vec<Hierarchy> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
 }
 
 /// A unified tree beside version 1 may have no controller that matters.
@@ -136,11 +145,12 @@ fn version_2(hierarchy: &Hierarchy, folder: &str, is_root: bool) -> Option<Base>
         .take_while(|dir| dir.starts_with(&hierarchy.top));
     let mut best: Option<Base> = None;
     for dir in above {
-        if is_root && dir == hierarchy.top {
+        let had = best.as_ref().map_or(0, |best| best.controllers.len());
+        if is_root && dir == hierarchy.top && had < Controller::ALL.len() {
             hand_down(dir);
         }
         let promised = listed(&dir.join("cgroup.subtree_control"));
-        if promised.len() <= best.as_ref().map_or(0, |best| best.controllers.len()) {
+        if promised.len() <= had {
             continue;
         }
         if let Some(controllers) = try_folder(dir, folder).filter(|found| !found.is_empty()) {

@@ -4,7 +4,7 @@
 //! the outer half was killed too. A folder is swept only when its name is ours, was given in this pid
 //! namespace, and that very owner is gone.
 
-use super::{Cgroups, remove_dir};
+use super::{find, remove_dir};
 use crate::sandbox::owner::{self, Life, NAME_PREFIX};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,9 +26,9 @@ pub(in super::super) fn folder(name: &str, pid_namespace: u64) -> String {
 }
 
 /// Removes them, and returns the names of their sandboxes.
-pub(in super::super) async fn sweep(cgroups: &Cgroups, pid_namespace: u64) -> Vec<String> {
+pub(in super::super) async fn sweep(pid_namespace: u64) -> Vec<String> {
     let mut swept = BTreeSet::new();
-    for dir in left_behind(&cgroups.tops, pid_namespace) {
+    for dir in left_behind(&find::tops(), pid_namespace) {
         if empty(&dir).await
             && remove_dir(&dir).is_ok()
             && let Some(name) = name_of(&dir, pid_namespace)

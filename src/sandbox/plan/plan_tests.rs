@@ -1,7 +1,11 @@
+use super::env::threads;
+use super::mounts::mount;
 use super::*;
 use crate::policy::model::*;
-use crate::protocol::spec::Tmp;
+use crate::policy::names;
+use crate::protocol::spec::{Access, HOME_TARGET, MountKind, Tmp};
 use proptest::prelude::*;
+use std::path::Path;
 
 fn some_limits() -> Limits {
     Limits {

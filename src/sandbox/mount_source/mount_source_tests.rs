@@ -1,5 +1,6 @@
+use super::seen::mount_points;
 use super::*;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use tempfile::TempDir;
 
 /// A machine with a home, state in it, and data beside it.
