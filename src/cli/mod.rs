@@ -13,8 +13,10 @@ mod policy;
 mod question;
 mod request;
 mod run;
+mod runs;
 mod screen;
 mod signals;
+mod timeline;
 
 use crate::config::Config;
 use args::{Cli, Command};
@@ -66,6 +68,7 @@ async fn dispatch(config: &Config, command: Command) -> Result<ExitCode, Failure
         Command::Doctor(args) => doctor::doctor(config, &args).await,
         Command::Run(args) => run::run(config, args).await,
         Command::Demo(args) => run::demo(config, args).await,
+        Command::Runs(args) => runs::runs(config, args),
         _ => Err(Failure::new("not yet", 2)),
     }
 }

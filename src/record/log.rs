@@ -34,6 +34,13 @@ impl Stream {
     pub(super) fn file_name(self, step: StepNumber) -> String {
         format!("step-{step}.{self}.log")
     }
+
+    /// The step that a log's file name tells.
+    pub(super) fn step_of(name: &str) -> Option<StepNumber> {
+        let (number, rest) = name.strip_prefix("step-")?.split_once('.')?;
+        let is_log = rest == "stdout.log" || rest == "stderr.log";
+        number.parse().ok().filter(|_| is_log).map(StepNumber)
+    }
 }
 
 impl fmt::Display for Stream {

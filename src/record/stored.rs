@@ -126,6 +126,19 @@ impl StoredRun {
         }
     }
 
+    /// Steps that have a log, in order.
+    pub fn steps(&self) -> Result<Vec<StepNumber>, RecordError> {
+        let folder = self.dir.join(run::LOGS);
+        let entries = fs::read_dir(&folder).map_err(RecordError::io("read", &folder))?;
+        let mut steps: Vec<StepNumber> = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| Stream::step_of(entry.file_name().to_str()?))
+            .collect();
+        steps.sort_by_key(|step| step.0);
+        steps.dedup();
+        Ok(steps)
+    }
+
     /// One line about it; what cannot be read is said in its state.
     pub fn summary(&self) -> RunSummary {
         let mut summary = RunSummary {
