@@ -17,6 +17,7 @@ mod git_http;
 mod init;
 mod llm;
 mod namespace;
+mod record;
 mod repo;
 mod repo_servers;
 mod repo_trees;
