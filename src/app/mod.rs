@@ -17,7 +17,7 @@ mod open;
 pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};
 pub use backend::{Examined, choose_backend, examine, install_init};
 pub use error::AppError;
-pub use open::open_run;
+pub use open::{RunEnd, open_run};
 
 use crate::policy::model::{BackendChoice, Policy};
 use crate::protocol::spec::RootFs;

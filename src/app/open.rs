@@ -199,9 +199,27 @@ fn here() -> Result<PathBuf, AppError> {
 }
 
 impl OpenedRun {
-    /// Ends the sandbox, takes out what the workspace may not keep, and writes the last record.
-    pub async fn close(self, stop: StopReason, text: String) -> Result<i32, AppError> {
-        self.bench.end().await?;
+    /// Ends the sandbox, takes out what the workspace may not keep, and writes the last record: each
+    /// of these also when one before it failed.
+    pub async fn close(self, end: RunEnd) -> Result<i32, AppError> {
+        let down = self.bench.end().await;
+        let tidied = self.tidy();
+        let RunEnd {
+            stop,
+            exit_code,
+            text,
+        } = end;
+        self.desk.emit(&Event::RunEnded {
+            stop,
+            exit_code,
+            text,
+        })?;
+        down?;
+        tidied?;
+        Ok(exit_code)
+    }
+
+    fn tidy(&self) -> Result<(), AppError> {
         let moved = self
             .bench
             .workspace()
@@ -218,12 +236,16 @@ impl OpenedRun {
             let text = error.to_string();
             self.desk.emit(&Event::Notice { text })?;
         }
-        let exit_code = stop.exit_code();
-        self.desk.emit(&Event::RunEnded {
-            stop,
-            exit_code,
-            text,
-        })?;
-        Ok(exit_code)
+        Ok(())
     }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    pub stop: StopReason,
+    /// What the command ends with: of `exec`, the program's own.
+    pub exit_code: i32,
+    /// The model's last words.
+    pub text: String,
 }

@@ -9,7 +9,7 @@ use super::failure::{self, Failure};
 use super::outlet::Outlet;
 use super::request;
 use super::signals;
-use crate::app::{self, OpenedRun, RunStart};
+use crate::app::{self, OpenedRun, RunEnd, RunStart};
 use crate::config::Config;
 use crate::context::sanitise::visible;
 use crate::policy::action::Origin;
@@ -104,7 +104,7 @@ async fn finish(
                 Outcome::Cancelled => StopReason::Interrupted,
                 _ => StopReason::Finished,
             };
-            (stop, Ok(ExitCode::from(code)))
+            (stop, Ok(code))
         }
         Ok(Executed::Denied(denial)) => (
             StopReason::Denied {
@@ -117,11 +117,23 @@ async fn finish(
             let why = not_started(&error, command);
             (StopReason::Finished, Err(Failure::new(why, code)))
         }
-        Err(stop) => request::stopped(&stop, failure::EXEC_OWN),
+        Err(stop) => {
+            let (reason, failure) = request::stopped(&stop, failure::EXEC_OWN);
+            (reason, Err(failure))
+        }
     };
     // What went wrong first says more than a failure to clean up after it.
-    match (answer, run.close(stop, String::new()).await) {
-        (Ok(code), Ok(_)) => Ok(code),
+    let end = RunEnd {
+        stop,
+        exit_code: i32::from(
+            answer
+                .as_ref()
+                .map_or_else(|failure| failure.code, |code| *code),
+        ),
+        text: String::new(),
+    };
+    match (answer, run.close(end).await) {
+        (Ok(code), Ok(_)) => Ok(ExitCode::from(code)),
         (Ok(_), Err(error)) => Err(request::app_failure(&error, failure::EXEC_OWN)),
         (Err(failure), _) => Err(failure),
     }

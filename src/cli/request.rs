@@ -80,17 +80,14 @@ pub(super) fn app_failure(error: &AppError, code: u8) -> Failure {
 }
 
 /// Why a run stopped in the middle of a call: for the record, and for the person.
-pub(super) fn stopped(
-    stop: &ToolStop,
-    code: u8,
-) -> (StopReason, Result<std::process::ExitCode, Failure>) {
+pub(super) fn stopped(stop: &ToolStop, code: u8) -> (StopReason, Failure) {
     let code = match stop {
         ToolStop::Aborted { .. } | ToolStop::NobodyAsked { .. } => failure::EXEC_DENIED,
         ToolStop::Interrupted => failure::INTERRUPTED,
         ToolStop::Sandbox { .. } | ToolStop::Record { .. } => code,
     };
     let failure = Failure::new(stop, code).remedy(stop.remedy());
-    (stop.reason(), Err(failure))
+    (stop.reason(), failure)
 }
 
 /// The exit code of `run` for a run that did not come about: what was typed, or the sandbox.

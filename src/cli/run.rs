@@ -126,7 +126,11 @@ async fn watch(
         .map_err(|error| request::app_failure(&error, request::app_code(&error)))?;
     let (stop, text, remedy) = (end.stop.clone(), end.text.clone(), end.remedy);
     let code = run
-        .close(end.stop, end.text)
+        .close(app::RunEnd {
+            exit_code: end.stop.exit_code(),
+            stop: end.stop,
+            text: end.text,
+        })
         .await
         .map_err(|error| request::app_failure(&error, failure::SANDBOX))?;
     if watched.show == Show::Transcript {

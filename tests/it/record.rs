@@ -149,6 +149,15 @@ fn unknown_and_ambiguous_ids_end_with_usage_and_a_remedy() {
     assert!(text.contains("is the beginning of 2 runs"), "{text}");
 }
 
+#[test]
+fn a_list_tells_what_a_program_ended_with() {
+    let env = TestEnv::new();
+    let exec = ["exec", "--", "sh", "-c", "exit 3"];
+    env.fumehood().args(exec).assert().code(3);
+    assert!(out(&env, &["list"], 0).contains("ended with 3"));
+    assert!(out(&env, &["show"], 0).contains("✗ ended      exit code 3"));
+}
+
 /// Not a test of its own: the process that the next one kills.
 #[test]
 fn writes_until_it_is_killed() {
