@@ -8,6 +8,7 @@
 )]
 
 mod boundaries;
+mod conformance;
 mod docker;
 mod env;
 mod exec;
@@ -21,4 +22,5 @@ mod record;
 mod repo;
 mod repo_servers;
 mod repo_trees;
+mod stage;
 mod workspace;
