@@ -16,6 +16,7 @@ mod run;
 mod runs;
 mod screen;
 mod signals;
+mod terminal;
 mod timeline;
 
 use crate::config::Config;
@@ -69,7 +70,7 @@ async fn dispatch(config: &Config, command: Command) -> Result<ExitCode, Failure
         Command::Run(args) => run::run(config, args).await,
         Command::Demo(args) => run::demo(config, args).await,
         Command::Runs(args) => runs::runs(config, args),
-        _ => Err(Failure::new("not yet", 2)),
+        Command::Policy(args) => policy::policy(config, &args),
     }
 }
 

@@ -18,6 +18,7 @@ mod git_http;
 mod init;
 mod llm;
 mod namespace;
+mod policies;
 mod record;
 mod repo;
 mod repo_servers;

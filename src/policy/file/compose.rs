@@ -73,10 +73,9 @@ impl Composer<'_> {
     /// The outermost layer says what it likes.
     fn found(&mut self, layer: &Layer) {
         for written in &layer.written {
-            let before = show(&self.policy, written);
             (written.key.slot.put)(&mut self.policy, written.value.clone());
             let origin = self.origin(layer, &written.at);
-            self.origins.set(written.key.path, origin, Some(before));
+            self.origins.set(written.key.path, origin, None);
         }
         for (at, mount) in layer.mounts.iter().flatten() {
             let origin = self.origin(layer, at);

@@ -1,0 +1,176 @@
+//! `fumehood policy` as a user types it, and what a policy file does to `exec`.
+
+use crate::env::TestEnv;
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::path::PathBuf;
+
+/// A policy of the user's, in the folder where theirs lie.
+fn own(env: &TestEnv, name: &str, text: &str) -> PathBuf {
+    let folder = env.path("home").join(".config/fumehood/policies");
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("{name}.toml"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn policy(env: &TestEnv, args: &[&str]) -> assert_cmd::assert::Assert {
+    env.fumehood().arg("policy").args(args).assert()
+}
+
+#[test]
+fn the_list_has_the_built_ins_and_the_users_own() {
+    let env = TestEnv::new();
+    own(&env, "mine", "schema = 1\ndescription = \"for the lab\"");
+    own(&env, "broken", "schema = 1\nlimits.memory = 4");
+    policy(&env, &["list"])
+        .success()
+        .stdout(contains("locked-down").and(contains("dev-loop")))
+        .stdout(contains("for the lab"))
+        .stdout(contains("does not load: 1 mistake"));
+    let json = policy(&env, &["list", "--json"])
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let rows: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(rows[1]["name"], "offline-train");
+    assert_eq!(rows[1]["default"], true);
+}
+
+#[test]
+fn show_prints_a_file_that_loads_again_under_another_name() {
+    let env = TestEnv::new();
+    let shown = policy(&env, &["show", "offline-train"])
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let text = String::from_utf8(shown).unwrap();
+    own(
+        &env,
+        "mine",
+        &text.replace("name = \"offline-train\"", "name = \"mine\""),
+    );
+    policy(&env, &["check", "mine"])
+        .success()
+        .stdout(contains("good"));
+    policy(&env, &["show", "mine", "--json"])
+        .success()
+        .stdout(contains("\"digest\""));
+}
+
+#[test]
+fn check_names_every_mistake_with_its_place_and_exits_with_2() {
+    let env = TestEnv::new();
+    let path = own(
+        &env,
+        "bad",
+        "schema = 1\n[limits]\nmemroy = \"4GiB\"\nwall_time = \"30\"\n",
+    );
+    policy(&env, &["check", path.to_str().unwrap(), "locked-down"])
+        .code(2)
+        .stdout(contains("builtin:locked-down: good"))
+        .stderr(contains("E_UNKNOWN_KEY").and(contains("did you mean `limits.memory`?")))
+        .stderr(contains("bad.toml:4:13").and(contains("E_UNIT")))
+        .stderr(contains("\u{1b}").not());
+    let json = policy(&env, &["check", "bad", "--json"])
+        .code(2)
+        .get_output()
+        .stdout
+        .clone();
+    let answers: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(answers[0]["problems"][1]["code"], "E_UNIT");
+    assert_eq!(answers[0]["problems"][1]["line"], 4);
+}
+
+#[test]
+fn a_looser_value_is_a_warning_and_with_strict_an_error() {
+    let env = TestEnv::new();
+    own(
+        &env,
+        "child",
+        "schema = 1\nextends = \"parent.toml\"\nlimits.memory = \"8GiB\"",
+    );
+    own(
+        &env,
+        "parent",
+        "schema = 1\nextends = \"builtin:locked-down\"\nlimits.pids = 64",
+    );
+    policy(&env, &["check", "child"])
+        .success()
+        .stderr(contains("W_LOOSER_IGNORED"));
+    policy(&env, &["check", "child", "--strict"]).code(2);
+    policy(&env, &["explain", "child"])
+        .success()
+        .stdout(contains("parent.toml:3").and(contains("builtin:locked-down:")));
+}
+
+#[test]
+fn explain_names_the_rule_and_what_would_change_it() {
+    let env = TestEnv::new();
+    policy(&env, &["explain", "dev-loop", "--", "python", "train.py"])
+        .success()
+        .stdout(contains("approval.contained").and(contains("to change it")));
+    let json = policy(&env, &["explain", "--json", "--", "sh", "-c", "x"])
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let explained: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(explained["cases"][0]["decision"], "ask");
+}
+
+#[test]
+fn a_policy_that_is_not_there_is_said_with_the_nearest_name() {
+    let env = TestEnv::new();
+    policy(&env, &["show", "offline-trian"])
+        .code(2)
+        .stderr(contains("did you mean offline-train?"));
+    policy(&env, &["check", "./none.toml"])
+        .code(2)
+        .stderr(contains("there is no such file"));
+}
+
+#[test]
+fn a_file_that_merely_lies_in_the_folder_is_no_policy() {
+    let env = TestEnv::new();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine.toml"), "schema = 1").unwrap();
+    env.fumehood()
+        .current_dir(folder.path())
+        .args(["policy", "show", "mine"])
+        .assert()
+        .code(2);
+}
+
+#[test]
+fn exec_says_what_is_wrong_with_its_policy_and_with_what_was_typed() {
+    let env = TestEnv::new();
+    own(&env, "bad", "schema = 1\nlimits.memory = 4");
+    env.fumehood()
+        .args(["exec", "--policy", "bad", "--", "true"])
+        .assert()
+        .code(125)
+        .stderr(contains("E_UNIT"));
+    env.fumehood()
+        .args(["exec", "--set", "limits.memroy=1GiB", "--", "true"])
+        .assert()
+        .code(125)
+        .stderr(contains("did you mean `limits.memory`?"));
+}
+
+#[test]
+fn a_deny_rule_holds_for_what_is_typed_too() {
+    let env = TestEnv::new();
+    own(
+        &env,
+        "mine",
+        "schema = 1\nexecutor.require = [\"memory:watched\", \"cpu:watched\"]\n[[approval.rule]]\nid = \"no-rm\"\naction = \"exec\"\ndecision = \"deny\"\ncommand_prefix = [\"rm\"]\nreason = \"delete by hand\"",
+    );
+    env.fumehood()
+        .args(["exec", "--policy", "mine", "--", "rm", "-rf", "x"])
+        .assert()
+        .code(126)
+        .stderr(contains("rule no-rm").and(contains("delete by hand")));
+}
