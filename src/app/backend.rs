@@ -32,10 +32,16 @@ pub async fn choose_backend(config: &Config, request: &SandboxRequest) -> Result
         .backend
         .filter(|choice| *choice != BackendChoice::Auto);
     let host = config.docker_host.as_deref();
-    match (
-        typed.unwrap_or(request.policy.executor.backend),
-        &request.image,
-    ) {
+    let choice = typed.unwrap_or(request.policy.executor.backend);
+    // The policy's image stands in where the user names none and one can be used.
+    let image = match choice {
+        BackendChoice::Namespace => request.image.as_ref(),
+        BackendChoice::Auto | BackendChoice::Docker => {
+            let stand_in = || request.policy.image.allow.first();
+            request.image.as_ref().or_else(stand_in)
+        }
+    };
+    match (choice, image) {
         (BackendChoice::Docker, Some(image)) => {
             let engine = DockerBackend::connect(init, host).await?;
             docker(engine, image, "asked for").await

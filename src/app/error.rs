@@ -33,8 +33,6 @@ pub enum AppError {
     ImageWithoutEngine { backend: BackendKind },
     #[error("the docker backend needs an image")]
     NoImage,
-    #[error("image {reference:?} is not one the policy lets in")]
-    ImageNotAllowed { reference: String },
     #[error("failed to read {what}")]
     Machine {
         what: &'static str,
@@ -67,9 +65,6 @@ impl AppError {
                 "name one with --image REF (`docker images` lists what is there), or use --backend namespace"
                     .into(),
             ),
-            Self::ImageNotAllowed { reference } => {
-                Some(format!("add it to the policy: image.allow = [{reference:?}]"))
-            }
             Self::Repo(error) => error.remedy(),
             Self::Machine { .. } | Self::Stop(_) => None,
         }

@@ -98,8 +98,7 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::Plan(_)
         | AppError::Workspace(_)
         | AppError::ImageWithoutEngine { .. }
-        | AppError::NoImage
-        | AppError::ImageNotAllowed { .. } => failure::USAGE,
+        | AppError::NoImage => failure::USAGE,
         AppError::Record(_)
         | AppError::Sandbox(_)
         | AppError::Init { .. }
