@@ -92,10 +92,10 @@ pub fn lay_down_remote(
     name: &str,
     files: &[(&str, &[u8])],
 ) -> Result<String, AppError> {
-    let dir = config.state.join("demo").join(format!("{name}.git"));
-    private(&config.state)?;
+    let remotes = config.state.join("demo");
+    let dir = remotes.join(format!("{name}.git"));
+    private(&remotes)?;
     crate::workspace::remove_tree(&dir)?;
-    private(&dir)?;
     crate::repo::lay_down(&dir, files)?;
     Ok(format!("file://{}", dir.display()))
 }

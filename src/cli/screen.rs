@@ -38,8 +38,17 @@ const fn colour(colour: AnsiColor) -> Style {
 pub(super) struct Screen {
     /// Something was written since the last line end.
     open: Open,
-    /// The last tool called shows its output live, so its answer is not repeated.
-    live: bool,
+    /// How the last call's outcome is seen.
+    shown: Shown,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// By its answer.
+    #[default]
+    Answer,
+    /// By its output as it came, and by how it ended: the answer would only repeat it.
+    Live,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -116,20 +125,23 @@ impl Screen {
             Event::ModelAnswered { .. }
             | Event::UserInput { .. }
             | Event::Asked { .. }
-            | Event::StepStarted { .. }
             | Event::SandboxEnded { .. }
             | Event::TextDelta { .. }
             | Event::Output { .. } => Vec::new(),
             Event::ToolCalled {
                 name, arguments, ..
             } => {
-                self.live = name == "exec";
+                self.shown = Shown::Answer;
                 vec![format!(
                     "  {CYAN}▸ {name}{CYAN:#} {}",
                     call(name, arguments)
                 )]
             }
-            Event::ToolAnswered { ok, text, .. } => answer(*ok, text, self.live),
+            Event::StepStarted { .. } => {
+                self.shown = Shown::Live;
+                Vec::new()
+            }
+            Event::ToolAnswered { ok, text, .. } => answer(*ok, text, self.shown),
             // Said by the tool's answer.
             Event::Decided {
                 allowed: true,
@@ -220,8 +232,8 @@ fn cut(text: &str) -> String {
     }
 }
 
-fn answer(ok: bool, text: &str, live: bool) -> Vec<String> {
-    if live && ok {
+fn answer(ok: bool, text: &str, shown: Shown) -> Vec<String> {
+    if shown == Shown::Live {
         return Vec::new();
     }
     let mark = match ok {
@@ -321,6 +333,8 @@ fn ended(stop: &StopReason, text: &str) -> Vec<String> {
         StopReason::Interrupted => (YELLOW, "interrupted".to_owned()),
     };
     let mut lines = vec![format!("\n{style}{said}{style:#}")];
-    lines.extend((!text.is_empty()).then(|| text.to_owned()));
+    // A final answer has been seen as the model's last words.
+    let seen = *stop == StopReason::Finished;
+    lines.extend((!text.is_empty() && !seen).then(|| text.to_owned()));
     lines
 }

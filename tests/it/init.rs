@@ -812,66 +812,6 @@ async fn a_frame_beyond_its_bound_or_without_sense_ends_everything() {
     }
 }
 
-/// The keeper of the only step, as this machine numbers it.
-fn keeper(host: &Host) -> nix::unistd::Pid {
-    let children = format!("/proc/{0}/task/{0}/children", host.pid);
-    let children = fs::read_to_string(children).unwrap();
-    nix::unistd::Pid::from_raw(children.trim().parse().unwrap())
-}
-
-#[tokio::test]
-async fn a_keeper_that_dies_ends_the_sandbox_which_says_so() {
-    use nix::sys::signal::{Signal, kill};
-    let mut host = Host::start().await;
-    let mark = mark(9);
-    let request = host.request(&["sleep".into(), mark.clone()]);
-    let step = host.started(request).await;
-    kill(keeper(&host), Signal::SIGKILL).unwrap();
-    let FromInit::Fatal { reason } = host.listen().await else {
-        panic!("something else was said");
-    };
-    assert_eq!(reason, format!("step {}: its keeper died", step.number));
-    assert!(host.gone(Instant::now()).await < Duration::from_secs(2));
-    assert_eq!(alive(&mark), 0);
-}
-
-#[tokio::test]
-async fn a_keeper_that_was_stopped_still_kills() {
-    use nix::sys::signal::{Signal, kill};
-    let mut host = Host::start().await;
-    let request = host.request(&["sleep".into(), "1000".into()]);
-    let step = host.started(request).await;
-    kill(keeper(&host), Signal::SIGSTOP).unwrap();
-    let number = step.number;
-    host.say(ToInit::Kill { step: number }).await;
-    assert_eq!(host.finish(step).await.exit.status, WaitStatus::Signal(9));
-}
-
-#[tokio::test]
-async fn bytes_that_are_no_connection_end_it() {
-    let dir = tempfile::tempdir_in("/tmp").unwrap();
-    let mut child = spawn(&dir, &[], "enter");
-    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    write_frame(&mut stdin, &world()).await;
-    assert!(matches!(
-        read_frame(&mut stdout).await.unwrap(),
-        Entered::Standing { .. }
-    ));
-    stdin.write_all(&[0xff; 1000]).await.unwrap();
-    let ended = timeout(Duration::from_secs(5), child.wait()).await;
-    assert_eq!(ended.expect("init lives on").unwrap().code(), Some(1));
-}
-
-#[tokio::test]
-async fn it_serves_only_as_the_first_process_of_a_sandbox() {
-    let dir = tempfile::tempdir_in("/tmp").unwrap();
-    for (verb, code) in [("serve", 70), ("help", 64)] {
-        let mut child = spawn(&dir, &[], verb);
-        let ended = timeout(Duration::from_secs(5), child.wait()).await;
-        assert_eq!(ended.expect("init lives on").unwrap().code(), Some(code));
-    }
-}
-
 #[tokio::test]
 async fn a_term_from_outside_ends_everything_and_one_from_inside_nothing() {
     use nix::sys::signal::{Signal, kill};

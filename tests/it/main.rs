@@ -7,6 +7,7 @@
     reason = "clippy knows tests by #[test], and not what they share"
 )]
 
+mod bad_input;
 mod boundaries;
 mod conformance;
 mod docker;
@@ -23,5 +24,6 @@ mod record;
 mod repo;
 mod repo_servers;
 mod repo_trees;
+mod run;
 mod stage;
 mod workspace;

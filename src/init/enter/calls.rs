@@ -19,7 +19,6 @@ pub(super) enum Condition {
 use Condition::{Has, Is, IsNot};
 
 // Calls that the `libc` crate has no name for; the same numbers on both architectures.
-const SYS_FCHMODAT2: i64 = 452;
 const SYS_STATMOUNT: i64 = 457;
 const SYS_LISTMOUNT: i64 = 458;
 const SYS_LSM_GET_SELF_ATTR: i64 = 459;
@@ -175,7 +174,7 @@ fn set_id_modes(deny: &mut impl FnMut(i64, &[Condition])) {
     for bit in SET_ID {
         deny(libc::SYS_fchmod, &[Has(1, bit)]);
         deny(libc::SYS_fchmodat, &[Has(2, bit)]);
-        deny(SYS_FCHMODAT2, &[Has(2, bit)]);
+        deny(libc::SYS_fchmodat2, &[Has(2, bit)]);
         for made in [libc::O_CREAT as u32, TMPFILE] {
             deny(libc::SYS_openat, &[Has(2, made), Has(3, bit)]);
         }
