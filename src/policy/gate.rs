@@ -2,11 +2,11 @@
 //!
 //! Before any rule stands a list in code: what no policy can allow.
 
-use super::action::{Act, CloneAction, ExecAction, FileAction};
+use super::action::{Act, CloneAction, ExecAction, FileAction, Origin};
 use super::git_url::check_url;
 use super::judge::{self, ExecFacts, Judgement, by};
-use super::model::{Decision, Policy};
-use super::permit::{Denial, Permit, Question, Verdict, digest_of};
+use super::model::{Decision, Policy, Remember};
+use super::permit::{Denial, Permit, Question, Reach, Verdict, digest_of};
 use super::text;
 use crate::protocol::event::Approver;
 use crate::protocol::ids::Digest;
@@ -31,7 +31,8 @@ pub fn decide_exec(policy: &Policy, standing: &Standing, act: ExecAction) -> Ver
     if let Some(why) = never(policy, &act) {
         return denied(by::ALWAYS, why);
     }
-    let remembered = standing.remembered.contains(&digest_of(&act));
+    let remembers = policy.approval.remember == Remember::ExactHash;
+    let remembered = remembers && standing.remembered.contains(&digest_of(&act));
     let facts = ExecFacts {
         argv: &act.argv,
         origin: act.origin,
@@ -43,7 +44,14 @@ pub fn decide_exec(policy: &Policy, standing: &Standing, act: ExecAction) -> Ver
         remembered,
     };
     let judgement = judge::exec(policy, &facts);
-    verdict(act, judgement)
+    // What asks whatever was said before is not offered a yes for the run.
+    let asks_again =
+        act.names_artifact || act.origin == Origin::Typed || judgement.widens.is_some();
+    let reach = match remembers && !asks_again {
+        true => Reach::Run,
+        false => Reach::Once,
+    };
+    verdict(act, judgement, reach)
 }
 
 /// Decides about a clone. A URL that no policy can allow is denied with what to use instead.
@@ -59,7 +67,7 @@ pub fn decide_clone(policy: &Policy, act: CloneAction) -> Verdict<CloneAction> {
         Err(error) => return denied(by::GIT, format!("{error}; {}", error.remedy())),
     };
     let judgement = judge::clone(policy, line);
-    verdict(act, judgement)
+    verdict(act, judgement, Reach::Once)
 }
 
 /// Decides about a file operation: beneath the workspace, and not in a protected folder.
@@ -68,7 +76,7 @@ pub fn decide_file(policy: &Policy, act: FileAction) -> Verdict<FileAction> {
         return denied(by::WORKSPACE, why);
     }
     let judgement = judge::file(policy);
-    verdict(act, judgement)
+    verdict(act, judgement, Reach::Once)
 }
 
 const OTHER_POLICY: &str = "it was prepared under another policy than the one that decides";
@@ -80,7 +88,7 @@ fn denied<A>(rule: &str, why: String) -> Verdict<A> {
     })
 }
 
-fn verdict<A: Act>(act: A, judgement: Judgement) -> Verdict<A> {
+fn verdict<A: Act>(act: A, judgement: Judgement, reach: Reach) -> Verdict<A> {
     let Judgement {
         decision,
         rule,
@@ -97,7 +105,7 @@ fn verdict<A: Act>(act: A, judgement: Judgement) -> Verdict<A> {
             };
             Verdict::Allowed(Permit::issue(act, approver))
         }
-        Decision::Ask => Verdict::Ask(Question::new(act, rule, widens)),
+        Decision::Ask => Verdict::Ask(Question::new(act, rule, widens, reach)),
         Decision::Deny => Verdict::Denied(Denial {
             rule,
             why: match widens {

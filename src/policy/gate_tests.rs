@@ -1,7 +1,6 @@
 use super::super::fixture;
 use super::super::model::Contained;
 use super::*;
-use crate::policy::action::Origin;
 
 fn said<A>(verdict: Verdict<A>) -> String {
     match verdict {
@@ -42,6 +41,35 @@ fn a_remembered_digest_allows_the_same_bytes_only() {
         said(decide_exec(&policy, &standing, other)),
         "approval.contained asks"
     );
+}
+
+#[test]
+fn a_policy_that_remembers_nothing_asks_again_and_offers_no_more() {
+    let mut policy = fixture::policy();
+    policy.approval.remember = Remember::Never;
+    let act = fixture::exec(&policy, "python train.py");
+    let mut standing = Standing::default();
+    standing.remembered.insert(digest_of(&act));
+    let Verdict::Ask(question) = decide_exec(&policy, &standing, act) else {
+        panic!("it does not ask");
+    };
+    assert_eq!(question.reach(), Reach::Once);
+}
+
+#[test]
+fn a_yes_for_the_run_is_offered_where_it_would_count() {
+    let policy = fixture::policy();
+    let reach = |change: &dyn Fn(&mut ExecAction)| {
+        let mut act = fixture::exec(&policy, "python train.py");
+        change(&mut act);
+        match decide_exec(&policy, &Standing::default(), act) {
+            Verdict::Ask(question) => question.reach(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reach(&|_| ()), Reach::Run);
+    assert_eq!(reach(&|act| act.names_artifact = true), Reach::Once);
+    assert_eq!(reach(&|act| act.wall_ms = Some(u64::MAX)), Reach::Once);
 }
 
 #[test]

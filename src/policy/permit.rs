@@ -60,16 +60,27 @@ pub struct Question<A> {
     rule: String,
     /// Where the act goes beyond the policy: the line that would put it inside.
     widens: Option<String>,
+    reach: Reach,
+}
+
+/// How far a yes may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// This once.
+    Once,
+    /// Or to the same bytes, for the rest of the run.
+    Run,
 }
 
 impl<A: Act> Question<A> {
-    pub(super) fn new(act: A, rule: String, widens: Option<String>) -> Self {
+    pub(super) fn new(act: A, rule: String, widens: Option<String>, reach: Reach) -> Self {
         let digest = digest_of(&act);
         Self {
             act,
             digest,
             rule,
             widens,
+            reach,
         }
     }
 
@@ -112,6 +123,10 @@ impl<A> Question<A> {
     }
     pub fn rule(&self) -> &str {
         &self.rule
+    }
+    /// How far a yes may reach.
+    pub fn reach(&self) -> Reach {
+        self.reach
     }
     /// The line that would put the act inside the policy, where it goes beyond it.
     pub fn widens(&self) -> Option<&str> {

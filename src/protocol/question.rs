@@ -18,6 +18,8 @@ pub struct QuestionView {
     /// Where the act goes beyond the policy: the line that would put it inside. Such a question is
     /// answered by a person or not at all; `--yes` does not count.
     pub widens: Option<String>,
+    /// Whether a yes for the rest of the run may be given ([`Answer::YesForRun`]).
+    pub for_run: bool,
     pub body: QuestionBody,
 }
 

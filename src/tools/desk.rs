@@ -12,7 +12,7 @@
 use super::ToolStop;
 use super::door::{Answered, Door};
 use crate::policy::action::Act;
-use crate::policy::permit::{Denial, Permit, Question, Verdict, digest_of};
+use crate::policy::permit::{Denial, Permit, Question, Reach, Verdict, digest_of};
 use crate::protocol::event::{Approver, Event};
 use crate::protocol::ids::Digest;
 use crate::protocol::question::{Answer, QuestionBody, QuestionView};
@@ -232,6 +232,7 @@ impl About {
             summary: self.summary.clone(),
             rule: question.rule().to_owned(),
             widens: question.widens().map(str::to_owned),
+            for_run: question.reach() == Reach::Run,
             body,
         }
     }
