@@ -22,7 +22,20 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::beneath(&std::env::temp_dir())
+    }
+
+    /// In memory where that can be: thousands of folders within each other cost a disk seconds.
+    fn for_deep_trees() -> Self {
+        let memory = Path::new("/dev/shm");
+        match memory.is_dir() {
+            true => Self::beneath(memory),
+            false => Self::new(),
+        }
+    }
+
+    fn beneath(folder: &Path) -> Self {
+        let home = tempfile::tempdir_in(folder).unwrap();
         for name in ["state", "work", "record", "outside"] {
             fs::create_dir(home.path().join(name)).unwrap();
         }
@@ -493,7 +506,7 @@ fn odd_names_and_odd_things_are_part_of_a_snapshot() {
 
 #[test]
 fn what_is_too_deep_is_an_error_in_code_and_not_among_results() {
-    let bench = Bench::new();
+    let bench = Bench::for_deep_trees();
     let workspace = bench.open();
     nest(&bench.at("work/outputs/deep"), 3000);
     code(&workspace);
@@ -591,7 +604,7 @@ fn a_question_shows_the_script_then_only_what_changed() {
 
 #[test]
 fn what_may_not_stay_is_moved_and_named_and_the_users_own_stays() {
-    let bench = Bench::new();
+    let bench = Bench::for_deep_trees();
     bench.put(".git/config", "mine");
     symlink("/etc/hostname", bench.at("work/mine")).unwrap();
     let mut workspace = bench.open();
@@ -662,7 +675,7 @@ fn quarantine_crosses_file_systems() {
     let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
         return;
     };
-    let bench = Bench::new();
+    let bench = Bench::beneath(Path::new("/var/tmp"));
     let mut workspace = bench.open();
     workspace.take_stock().unwrap();
     bench.put("a/.git/hooks/post-checkout", "evil");
@@ -680,7 +693,7 @@ fn quarantine_crosses_file_systems() {
 
 #[test]
 fn a_tree_is_removed_whatever_was_made_of_it() {
-    let bench = Bench::new();
+    let bench = Bench::for_deep_trees();
     nest(&bench.at("work/deep"), 3000);
     nest(&bench.at("work/deep2/x"), 3000);
     for name in ["work/a/b", "work/a/b2"] {
