@@ -166,7 +166,7 @@ impl Bench {
     /// # Errors
     /// When the run cannot go on: a person ended it, the sandbox or the record failed.
     pub async fn exec(&self, request: &ExecRequest, io: BenchIo<'_>) -> Result<Executed, ToolStop> {
-        let mut seen = self.look().await?;
+        let mut seen = self.look(request.origin).await?;
         loop {
             let act = self.act(request, &seen, &io);
             let permit = match self.settle(act, &seen, &io.cancel).await? {
@@ -177,7 +177,7 @@ impl Bench {
             if self.setup.policy.approval.alone && sandbox.alive().await > 0 {
                 return Ok(Executed::Denied(not_alone()));
             }
-            let now = self.look().await?;
+            let now = self.look(request.origin).await?;
             if now.code == permit.act().code {
                 return self.start(permit, &sandbox, &now, io).await;
             }
@@ -212,8 +212,9 @@ impl Bench {
         self.setup.desk.emit(&Event::SandboxEnded { name })
     }
 
-    /// The workspace as it is now. Off the async threads: it walks and hashes.
-    async fn look(&self) -> Result<Seen, ToolStop> {
+    /// The workspace as it is now. Off the async threads: it walks and hashes. Texts are kept for the
+    /// model's steps only: what the user typed has no earlier yes to show a difference to.
+    async fn look(&self, origin: Origin) -> Result<Seen, ToolStop> {
         let mut memory = self.memory.lock().await;
         let (setup, artifacts) = (self.setup.clone(), self.artifacts.clone());
         let before = memory.seen.clone();
@@ -221,7 +222,7 @@ impl Bench {
             let tree = setup.workspace.snapshot(&SnapshotRequest {
                 artifacts: &artifacts,
                 previous: before.as_deref(),
-                texts: Some(&setup.texts),
+                texts: (origin == Origin::Model).then_some(&setup.texts),
             })?;
             Ok(Seen {
                 code: code_tree(&tree, &artifacts)?,
@@ -359,6 +360,7 @@ impl Bench {
     ) -> Result<Executed, ToolStop> {
         let step = io.step;
         let act = permit.act();
+        let origin = act.origin;
         self.setup.desk.emit(&Event::StepStarted {
             step,
             argv: act
@@ -381,7 +383,7 @@ impl Bench {
         let ended = sandbox.step(permit, streams).await;
         let dropped = stdout.into_log().finish().dropped + stderr.into_log().finish().dropped;
         match ended {
-            Ok(exit) => self.tell_end(step, exit, dropped, before).await,
+            Ok(exit) => self.tell_end(step, exit, dropped, (before, origin)).await,
             Err(SandboxError::NotStarted(error)) => {
                 self.setup.desk.emit(&Event::StepNotStarted {
                     step,
@@ -402,9 +404,9 @@ impl Bench {
         step: StepNumber,
         exit: Exit,
         log_dropped: u64,
-        before: &Seen,
+        (before, origin): (&Seen, Origin),
     ) -> Result<Executed, ToolStop> {
-        let after = self.look().await?;
+        let after = self.look(origin).await?;
         let changed: Vec<String> = changes(&before.tree, &after.tree)
             .iter()
             .map(|change| visible(&change.path.to_string_lossy()))
