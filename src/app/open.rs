@@ -3,6 +3,7 @@
 use super::{AppError, Chosen, OpenedRun, RunStart, SandboxRequest, choose_backend};
 use crate::config::Config;
 use crate::context::sanitise::visible;
+use crate::protocol::control::Controls;
 use crate::protocol::event::Event;
 use crate::protocol::spec::{Mount, RootFs, SandboxSpec};
 use crate::protocol::stop::StopReason;
@@ -27,8 +28,44 @@ pub async fn open_run(
 ) -> Result<OpenedRun, AppError> {
     let chosen = choose_backend(config, &request).await?;
     let controls = chosen.backend.controls().await?;
-    let run = new_run_id();
-    let record = Arc::new(RunStore::open(&config.state).create(&run)?);
+    let store = RunStore::open(&config.state);
+    sweep(&store);
+    let record = Arc::new(store.create(&new_run_id())?);
+    let opened = begin(
+        config,
+        request,
+        start,
+        (chosen, controls, record.clone()),
+        door,
+    );
+    if opened.is_err() && record.head().seq == 0 {
+        // What never began is no run; what is left of it says nothing.
+        let _ = remove_tree(record.dir());
+    }
+    opened
+}
+
+/// Removes what runs have left behind that is past its time, beside the work: a disk may be slow.
+fn sweep(store: &RunStore) {
+    if let Ok(past) = store.past_its_time() {
+        std::thread::spawn(move || {
+            for path in past {
+                // What resists is tried again with the next run.
+                let _ = remove_tree(&path);
+            }
+        });
+    }
+}
+
+fn begin(
+    config: &Config,
+    request: SandboxRequest,
+    start: RunStart,
+    (chosen, controls, record): (Chosen, Controls, Arc<RunRecord>),
+    door: Arc<dyn Door>,
+) -> Result<OpenedRun, AppError> {
+    record.keep_workspace_for(request.policy.workspace.keep_ms)?;
+    let run = record.run().clone();
     let mut workspace = open_workspace(config, &request, &record)?;
     let (spec, mut notes) = plan_sandbox(config, &request, &chosen, (&mut workspace, &record))?;
     notes.insert(0, chosen.reason);

@@ -5,6 +5,7 @@
 //!     events.jsonl    one record a line, each with the hash of the line before; locked while the run lives
 //!     head            the last record's number and hash: a cut-off end is found by it
 //!     owner           the process that writes, for people
+//!     keep            for how long workspace/ is kept, where not for ever
 //!     logs/           step-N.stdout.log, step-N.stderr.log: raw bytes, head and tail
 //!     blobs/          texts by their hash, so that a difference can be shown later
 //!     home/           the sandbox's HOME        workspace/   where none was given

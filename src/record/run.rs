@@ -21,6 +21,7 @@ pub(super) const EVENTS: &str = "events.jsonl";
 pub(super) const HEAD: &str = "head";
 pub(super) const OWNER: &str = "owner";
 pub(super) const LOGS: &str = "logs";
+pub(super) const KEEP: &str = "keep";
 const QUARANTINE: &str = "quarantine";
 const BLOBS: &str = "blobs";
 
@@ -100,6 +101,15 @@ impl RunRecord {
     /// For texts by their hash.
     pub fn blobs_dir(&self) -> PathBuf {
         self.dir.join(BLOBS)
+    }
+
+    /// How long the run's own workspace is kept after its last record, in milliseconds; `None` for ever.
+    pub fn keep_workspace_for(&self, keep_ms: Option<u64>) -> Result<(), RecordError> {
+        let Some(keep_ms) = keep_ms else {
+            return Ok(());
+        };
+        let path = self.dir.join(KEEP);
+        fs::write(&path, format!("{keep_ms}\n")).map_err(RecordError::io("write", &path))
     }
 
     /// Appends one event and returns when it is on disk. Transient events are passed over. After an

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 const RUNS: &str = "runs";
 
@@ -98,6 +99,14 @@ impl RunStore {
     pub fn newest(&self) -> Result<StoredRun, RecordError> {
         let first = self.ids()?.into_iter().next();
         first.map(|id| self.stored(id)).ok_or(RecordError::NoRuns)
+    }
+
+    /// Folders of runs that nobody needs any more: workspaces kept for long enough, and the homes of
+    /// runs that were killed before they could clear up.
+    pub fn past_its_time(&self) -> Result<Vec<PathBuf>, RecordError> {
+        let now = SystemTime::from((self.clock)());
+        let runs = self.ids()?.into_iter().map(|id| self.stored(id));
+        Ok(runs.flat_map(|run| run.past_its_time(now)).collect())
     }
 
     fn stored(&self, id: RunId) -> StoredRun {

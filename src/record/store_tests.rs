@@ -180,3 +180,32 @@ fn a_state_folder_that_others_write_in_is_refused_with_the_command() {
     let error = store.create(&new_run_id()).unwrap_err();
     assert!(error.remedy().unwrap().starts_with("chmod 700 /"));
 }
+
+#[test]
+fn workspaces_past_their_time_and_homes_of_the_dead_are_named() {
+    let (_home, store) = store();
+    let id = new_run_id();
+    let record = store.create(&id).unwrap();
+    record.keep_workspace_for(Some(1000)).unwrap();
+    for name in ["home", "workspace"] {
+        fs::create_dir(record.dir().join(name)).unwrap();
+    }
+    let dir = record.dir().to_owned();
+    let at = |text: &str| {
+        let at: Timestamp = text.parse().unwrap();
+        let store = store.clone().with_clock(Arc::new(move || at));
+        store.past_its_time().unwrap()
+    };
+    assert!(at("2999-01-01T00:00:00Z").is_empty(), "it lives");
+    drop(record);
+    assert_eq!(at("2000-01-01T00:00:00Z"), [dir.join("home")]);
+    let both = [dir.join("home"), dir.join("workspace")];
+    assert_eq!(at("2999-01-01T00:00:00Z"), both);
+    let other_run = File::open(dir.join("workspace")).unwrap();
+    other_run.lock().unwrap();
+    assert_eq!(at("2999-01-01T00:00:00Z"), [dir.join("home")]);
+    drop(other_run);
+    fs::remove_dir(dir.join("home")).unwrap();
+    fs::remove_file(dir.join("keep")).unwrap();
+    assert!(at("2999-01-01T00:00:00Z").is_empty(), "kept for ever");
+}

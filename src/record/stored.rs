@@ -12,6 +12,7 @@ use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// How far a run came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -104,6 +105,26 @@ impl StoredRun {
             Err(fs::TryLockError::WouldBlock) => Ok(true),
             Err(fs::TryLockError::Error(error)) => Err(RecordError::io("lock", &path)(error)),
         }
+    }
+
+    /// See [`super::RunStore::past_its_time`]; nothing of a run that lives, or cannot be judged.
+    pub(super) fn past_its_time(&self, now: SystemTime) -> Vec<PathBuf> {
+        if !matches!(self.is_running(), Ok(false)) {
+            return Vec::new();
+        }
+        let mut past = vec![self.dir.join("home")];
+        let keep = fs::read_to_string(self.dir.join(run::KEEP))
+            .ok()
+            .and_then(|text| text.trim_end().parse().ok())
+            .map(Duration::from_millis);
+        let last = fs::metadata(self.events_path()).and_then(|found| found.modified());
+        if let (Some(keep), Ok(last)) = (keep, last)
+            && last.checked_add(keep).is_some_and(|end| end < now)
+        {
+            past.push(self.dir.join("workspace"));
+        }
+        past.retain(|path| is_free(path));
+        past
     }
 
     /// The records, one after the other; an error ends them. A torn last line is not among them.
@@ -208,6 +229,14 @@ impl StoredRun {
         let path = self.events_path();
         let file = File::open(&path).map_err(RecordError::io("open", &path))?;
         Ok(BufReader::with_capacity(64 * 1024, file))
+    }
+}
+
+/// There, and not the workspace of another run, which would hold its lock.
+fn is_free(folder: &Path) -> bool {
+    match File::open(folder) {
+        Ok(folder) => !matches!(folder.try_lock_shared(), Err(fs::TryLockError::WouldBlock)),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 

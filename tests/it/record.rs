@@ -158,6 +158,14 @@ fn a_list_tells_what_a_program_ended_with() {
     assert!(out(&env, &["show"], 0).contains("✗ ended      exit code 3"));
 }
 
+#[test]
+fn what_never_began_is_no_run() {
+    let env = TestEnv::new();
+    let exec = ["exec", "--workspace", "/etc", "--", "true"];
+    env.fumehood().args(exec).assert().code(125);
+    assert_eq!(out(&env, &["list", "--json"], 0).trim(), "[]");
+}
+
 /// Not a test of its own: the process that the next one kills.
 #[test]
 fn writes_until_it_is_killed() {
