@@ -15,6 +15,7 @@ mod env;
 mod exec;
 mod fake_llm;
 mod file_tools;
+mod first_hour;
 mod git_http;
 mod init;
 mod llm;

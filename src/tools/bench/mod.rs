@@ -10,33 +10,28 @@
 //!              recorded ─▶ step ─▶ log on disk, and whoever reads along ─▶ recorded, with what changed
 //! ```
 
+mod approve;
+mod step;
+
 use super::ToolStop;
-use super::desk::{About, Desk, Patience, Scope, Settled};
-use super::tee::Tee;
-use crate::context::sanitise::visible;
-use crate::policy::action::{ExecAction, Origin};
-use crate::policy::gate::{Standing, decide_exec};
+use super::desk::Desk;
+use crate::policy::action::Origin;
+use crate::policy::gate::Standing;
 use crate::policy::model::Policy;
-use crate::policy::permit::{Denial, Permit};
+use crate::policy::permit::Denial;
 use crate::protocol::control::Controls;
 use crate::protocol::event::Event;
 use crate::protocol::ids::{Digest, RunId, StepNumber};
 use crate::protocol::outcome::Exit;
-use crate::protocol::question::{ExecView, QuestionBody};
 use crate::protocol::spec::{RootFs, SandboxSpec};
-use crate::record::{LogWriter, RunRecord, Stream};
+use crate::sandbox::Sandbox;
 use crate::sandbox::backend::{Backend, SandboxError};
 use crate::sandbox::owner::{Owner, sandbox_name};
 use crate::sandbox::wire::StartError;
-use crate::sandbox::{Sandbox, StepIo};
-use crate::workspace::{
-    Artifacts, Snapshot, SnapshotRequest, Texts, ViewRequest, Workspace, WorkspaceError, changes,
-    code_tree, names_artifact,
-};
+use crate::workspace::{Artifacts, Snapshot, Texts, Workspace, WorkspaceError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -212,117 +207,6 @@ impl Bench {
         self.setup.desk.emit(&Event::SandboxEnded { name })
     }
 
-    /// The workspace as it is now. Off the async threads: it walks and hashes. Texts are kept for the
-    /// model's steps only: what the user typed has no earlier yes to show a difference to.
-    async fn look(&self, origin: Origin) -> Result<Seen, ToolStop> {
-        let mut memory = self.memory.lock().await;
-        let (setup, artifacts) = (self.setup.clone(), self.artifacts.clone());
-        let before = memory.seen.clone();
-        let seen = tokio::task::spawn_blocking(move || -> Result<Seen, WorkspaceError> {
-            let tree = setup.workspace.snapshot(&SnapshotRequest {
-                artifacts: &artifacts,
-                previous: before.as_deref(),
-                texts: (origin == Origin::Model).then_some(&setup.texts),
-            })?;
-            Ok(Seen {
-                code: code_tree(&tree, &artifacts)?,
-                tree: Arc::new(tree),
-            })
-        })
-        .await
-        .map_err(|error| unreadable(&error))?
-        .map_err(|error| unreadable(&error))?;
-        memory.seen = Some(seen.tree.clone());
-        Ok(seen)
-    }
-
-    fn act(&self, request: &ExecRequest, seen: &Seen, io: &BenchIo<'_>) -> ExecAction {
-        ExecAction {
-            run: self.setup.run.clone(),
-            origin: request.origin,
-            argv: request.argv.clone(),
-            cwd: request.cwd.clone(),
-            env: request.env.clone(),
-            stdin: io.stdin.is_some(),
-            wall_ms: request.wall_ms,
-            sandbox: self.setup.spec.clone(),
-            policy: self.policy_digest.clone(),
-            code: seen.code.clone(),
-            names_artifact: names_artifact(
-                &request.argv,
-                &request.cwd,
-                &self.artifacts,
-                &seen.tree,
-            ),
-        }
-    }
-
-    async fn settle(
-        &self,
-        act: ExecAction,
-        seen: &Seen,
-        cancel: &CancellationToken,
-    ) -> Result<Result<Permit<ExecAction>, Denial>, ToolStop> {
-        let (standing, approved) = {
-            let memory = self.memory.lock().await;
-            (memory.standing.clone(), memory.approved.clone())
-        };
-        let about = About::act(&act);
-        let verdict = decide_exec(&self.setup.policy, &standing, act);
-        let patience = Patience {
-            timeout: self
-                .setup
-                .policy
-                .approval
-                .timeout_ms
-                .map(Duration::from_millis),
-            cancel: cancel.clone(),
-        };
-        let body = |act: &ExecAction| self.view(act, approved.as_deref(), &seen.tree);
-        match self
-            .setup
-            .desk
-            .settle(about, verdict, body, &patience)
-            .await?
-        {
-            Settled::Denied(denial) => Ok(Err(denial)),
-            Settled::Granted { permit, scope } => {
-                let mut memory = self.memory.lock().await;
-                if scope != Scope::Unasked {
-                    memory.standing.yes_given = true;
-                    memory.approved = Some(seen.tree.clone());
-                }
-                if scope == Scope::Run {
-                    memory.standing.remembered.insert(permit.digest().clone());
-                }
-                Ok(Ok(permit))
-            }
-        }
-    }
-
-    fn view(&self, act: &ExecAction, approved: Option<&Snapshot>, tree: &Snapshot) -> QuestionBody {
-        let argv = act.argv.iter();
-        let views = self.setup.workspace.file_views(&ViewRequest {
-            argv: &act.argv,
-            cwd: &act.cwd,
-            artifacts: &self.artifacts,
-            approved,
-            now: tree,
-            texts: &self.setup.texts,
-        });
-        QuestionBody::Exec(Box::new(ExecView {
-            argv: argv
-                .map(|word| visible(&String::from_utf8_lossy(word)))
-                .collect(),
-            cwd: visible(&act.cwd),
-            files: views.files,
-            omitted: views.omitted,
-            sandbox: act.sandbox.clone(),
-            controls: self.setup.controls.clone(),
-            wall_ms: act.wall_ms,
-        }))
-    }
-
     /// The run's sandbox, started with the first execution.
     async fn sandbox(&self) -> Result<Arc<Sandbox>, ToolStop> {
         let mut held = self.sandbox.lock().await;
@@ -349,88 +233,6 @@ impl Bench {
         *held = Some(sandbox.clone());
         Ok(sandbox)
     }
-
-    /// The act itself: announced on disk, done, told.
-    async fn start(
-        &self,
-        permit: Permit<ExecAction>,
-        sandbox: &Sandbox,
-        before: &Seen,
-        io: BenchIo<'_>,
-    ) -> Result<Executed, ToolStop> {
-        let step = io.step;
-        let act = permit.act();
-        let origin = act.origin;
-        self.setup.desk.emit(&Event::StepStarted {
-            step,
-            argv: act
-                .argv
-                .iter()
-                .map(|word| visible(&String::from_utf8_lossy(word)))
-                .collect(),
-            cwd: act.cwd.clone(),
-            digest: permit.digest().clone(),
-        })?;
-        let mut stdout = Tee::new(self.log(step, Stream::Stdout)?, io.stdout);
-        let mut stderr = Tee::new(self.log(step, Stream::Stderr)?, io.stderr);
-        let streams = StepIo {
-            stdin: io.stdin,
-            stdout: &mut stdout,
-            stderr: &mut stderr,
-            cancel: io.cancel,
-            started: None,
-        };
-        let ended = sandbox.step(permit, streams).await;
-        let dropped = stdout.into_log().finish().dropped + stderr.into_log().finish().dropped;
-        match ended {
-            Ok(exit) => self.tell_end(step, exit, dropped, (before, origin)).await,
-            Err(SandboxError::NotStarted(error)) => {
-                self.setup.desk.emit(&Event::StepNotStarted {
-                    step,
-                    why: format!("{error:?}"),
-                })?;
-                Ok(Executed::NotStarted(error))
-            }
-            Err(error) => {
-                // It is gone, whatever it was: the next execution gets a new one.
-                *self.sandbox.lock().await = None;
-                Err(broken(error))
-            }
-        }
-    }
-
-    async fn tell_end(
-        &self,
-        step: StepNumber,
-        exit: Exit,
-        log_dropped: u64,
-        (before, origin): (&Seen, Origin),
-    ) -> Result<Executed, ToolStop> {
-        let after = self.look(origin).await?;
-        let changed: Vec<String> = changes(&before.tree, &after.tree)
-            .iter()
-            .map(|change| visible(&change.path.to_string_lossy()))
-            .collect();
-        self.setup.desk.emit(&Event::StepEnded {
-            step,
-            exit: exit.clone(),
-            log: RunRecord::step_log_name(step, Stream::Stdout),
-            log_dropped,
-            changed: changed.clone(),
-        })?;
-        Ok(Executed::Ran { exit, changed })
-    }
-
-    fn log(&self, step: StepNumber, stream: Stream) -> Result<LogWriter, ToolStop> {
-        let bytes = self.setup.policy.limits.log_bytes;
-        self.setup
-            .desk
-            .record()
-            .step_log(step, stream, bytes)
-            .map_err(|error| ToolStop::Record {
-                error: error.to_string(),
-            })
-    }
 }
 
 fn not_alone() -> Denial {
@@ -444,13 +246,5 @@ fn broken(error: SandboxError) -> ToolStop {
     ToolStop::Sandbox {
         error: error.to_string(),
         remedy: error.remedy().map(str::to_owned),
-    }
-}
-
-/// A workspace that cannot be looked at cannot be approved.
-fn unreadable(error: &dyn std::error::Error) -> ToolStop {
-    ToolStop::Sandbox {
-        error: format!("failed to read the workspace: {error}"),
-        remedy: None,
     }
 }

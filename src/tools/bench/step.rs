@@ -1,0 +1,99 @@
+//! The act itself: announced on disk, done, told.
+
+use super::{Bench, BenchIo, Executed, Seen, broken};
+use crate::context::sanitise::visible;
+use crate::policy::action::{ExecAction, Origin};
+use crate::policy::permit::Permit;
+use crate::protocol::event::Event;
+use crate::protocol::ids::StepNumber;
+use crate::protocol::outcome::Exit;
+use crate::record::{LogWriter, RunRecord, Stream};
+use crate::sandbox::backend::SandboxError;
+use crate::sandbox::{Sandbox, StepIo};
+use crate::tools::ToolStop;
+use crate::tools::tee::Tee;
+use crate::workspace::changes;
+
+impl Bench {
+    /// The act itself: announced on disk, done, told.
+    pub(super) async fn start(
+        &self,
+        permit: Permit<ExecAction>,
+        sandbox: &Sandbox,
+        before: &Seen,
+        io: BenchIo<'_>,
+    ) -> Result<Executed, ToolStop> {
+        let step = io.step;
+        let act = permit.act();
+        let origin = act.origin;
+        self.setup.desk.emit(&Event::StepStarted {
+            step,
+            argv: act
+                .argv
+                .iter()
+                .map(|word| visible(&String::from_utf8_lossy(word)))
+                .collect(),
+            cwd: act.cwd.clone(),
+            digest: permit.digest().clone(),
+        })?;
+        let mut stdout = Tee::new(self.log(step, Stream::Stdout)?, io.stdout);
+        let mut stderr = Tee::new(self.log(step, Stream::Stderr)?, io.stderr);
+        let streams = StepIo {
+            stdin: io.stdin,
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+            cancel: io.cancel,
+            started: None,
+        };
+        let ended = sandbox.step(permit, streams).await;
+        let dropped = stdout.into_log().finish().dropped + stderr.into_log().finish().dropped;
+        match ended {
+            Ok(exit) => self.tell_end(step, exit, dropped, (before, origin)).await,
+            Err(SandboxError::NotStarted(error)) => {
+                self.setup.desk.emit(&Event::StepNotStarted {
+                    step,
+                    why: format!("{error:?}"),
+                })?;
+                Ok(Executed::NotStarted(error))
+            }
+            Err(error) => {
+                // It is gone, whatever it was: the next execution gets a new one.
+                *self.sandbox.lock().await = None;
+                Err(broken(error))
+            }
+        }
+    }
+
+    pub(super) async fn tell_end(
+        &self,
+        step: StepNumber,
+        exit: Exit,
+        log_dropped: u64,
+        (before, origin): (&Seen, Origin),
+    ) -> Result<Executed, ToolStop> {
+        let after = self.look(origin).await?;
+        let changed: Vec<String> = changes(&before.tree, &after.tree)
+            .iter()
+            .map(|change| visible(&change.path.to_string_lossy()))
+            .collect();
+        self.setup.desk.emit(&Event::StepEnded {
+            step,
+            exit: exit.clone(),
+            log: RunRecord::step_log_name(step, Stream::Stdout),
+            log_dropped,
+            changed: changed.clone(),
+        })?;
+        Ok(Executed::Ran { exit, changed })
+    }
+
+    pub(super) fn log(&self, step: StepNumber, stream: Stream) -> Result<LogWriter, ToolStop> {
+        let bytes = self.setup.policy.limits.log_bytes;
+        self.setup
+            .desk
+            .record()
+            .step_log(step, stream, bytes)
+            .map_err(|error| ToolStop::Record {
+                error: error.to_string(),
+            })
+    }
+}
