@@ -106,28 +106,8 @@ fn describe(event: &Event) -> Option<Said> {
             ..
         } => step_ended(exit, *log_dropped, changed),
         Event::StepNotStarted { why, .. } => said(RED, "✗ not started", visible(why)),
-        Event::CloneStarted { url, rev } => {
-            let rev = rev.as_ref().map(|rev| format!(" at {rev}"));
-            said(
-                BOLD,
-                "clone",
-                visible(&format!("{url}{}", rev.unwrap_or_default())),
-            )
-        }
-        Event::CloneEnded {
-            commit,
-            files,
-            bytes,
-            notes,
-            ..
-        } => {
-            let mut text = format!("{files} files, {bytes} bytes, commit {}", visible(commit));
-            for note in notes {
-                text.push('\n');
-                text.push_str(&visible(note));
-            }
-            said(GREEN, "✓ cloned", text)
-        }
+        Event::CloneStarted { url, rev } => clone_started(url, rev.as_deref()),
+        Event::CloneEnded { .. } => clone_ended(event),
         Event::Quarantined { paths } => {
             let paths: Vec<String> = paths.iter().map(|path| visible(path)).collect();
             said(YELLOW, "moved out", paths.join("\n"))
@@ -135,6 +115,31 @@ fn describe(event: &Event) -> Option<Said> {
         Event::Notice { text } => said(DIM, "notice", visible_lines(text)),
         Event::RunEnded { stop, text, .. } => ended(stop, text),
     }
+}
+
+fn clone_started(url: &str, rev: Option<&str>) -> Option<Said> {
+    let rev = rev.map(|rev| format!(" at {rev}"));
+    let text = visible(&format!("{url}{}", rev.unwrap_or_default()));
+    said(BOLD, "clone", text)
+}
+
+fn clone_ended(event: &Event) -> Option<Said> {
+    let Event::CloneEnded {
+        commit,
+        files,
+        bytes,
+        notes,
+        ..
+    } = event
+    else {
+        return None;
+    };
+    let mut text = format!("{files} files, {bytes} bytes, commit {}", visible(commit));
+    for note in notes {
+        text.push('\n');
+        text.push_str(&visible(note));
+    }
+    said(GREEN, "✓ cloned", text)
 }
 
 fn mark(ok: bool) -> (Style, &'static str) {

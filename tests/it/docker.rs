@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 /// The image that `sandbox-images/base` makes.
-pub const IMAGE: &str = "fumehood-test:base";
+pub(crate) const IMAGE: &str = "fumehood-test:base";
 
 /// Evaluates each line it gets as Python, and answers with one line of JSON.
 const SCRIPT: &str = r#"#!/usr/bin/python3
@@ -43,7 +43,7 @@ for line in sys.stdin:
 "#;
 
 /// The engine, or `None` with a visible word where there is none and none is required.
-pub async fn backend(init: PathBuf) -> Option<DockerBackend> {
+pub(crate) async fn backend(init: PathBuf) -> Option<DockerBackend> {
     let host = std::env::var("DOCKER_HOST").ok();
     let found = match DockerBackend::connect(init, host.as_deref()).await {
         Ok(backend) => backend.resolve_image(IMAGE).await.map(|_| backend),
@@ -145,6 +145,22 @@ fn mount(kind: MountKind, source: &Path, target: &str, access: Access) -> Mount 
     }
 }
 
+fn small() -> Limits {
+    Limits {
+        wall_ms: None,
+        cpus: Some(1.0),
+        memory: Some(128 << 20),
+        swap: Some(0),
+        pids: Some(64),
+        open_files: Some(512),
+        file_size: Some(8 << 20),
+        log_bytes: None,
+        log_line: None,
+        workspace_size: None,
+        workspace_inodes: None,
+    }
+}
+
 /// A workspace with a protected folder, a home, and small limits.
 fn spec(dir: &Path, image: &str) -> SandboxSpec {
     let me = fs::metadata(dir).unwrap();
@@ -193,19 +209,7 @@ fn spec(dir: &Path, image: &str) -> SandboxSpec {
         uid,
         gid,
         hostname: "bench".into(),
-        limits: Limits {
-            wall_ms: None,
-            cpus: Some(1.0),
-            memory: Some(128 << 20),
-            swap: Some(0),
-            pids: Some(64),
-            open_files: Some(512),
-            file_size: Some(8 << 20),
-            log_bytes: None,
-            log_line: None,
-            workspace_size: None,
-            workspace_inodes: None,
-        },
+        limits: small(),
         env: BTreeMap::new(),
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
@@ -529,13 +533,8 @@ async fn the_sweep_takes_what_a_dead_owner_left_and_nothing_else() {
     docker.remove_container(&alive, None).await.unwrap();
 }
 
-#[tokio::test]
-async fn nothing_that_an_image_names_is_run_or_kept() {
-    let Some(mut bench) = Bench::new().await else {
-        return;
-    };
-    let docker = Docker::connect_with_defaults().unwrap();
-    let tag = format!("hostile-{}", std::process::id());
+/// An image that tries to steer whoever starts it.
+async fn commit_hostile(docker: &Docker, tag: &str) {
     let source = docker
         .create_container(
             None,
@@ -551,7 +550,7 @@ async fn nothing_that_an_image_names_is_run_or_kept() {
     let options = CommitContainerOptionsBuilder::default()
         .container(&source.id)
         .repo("fumehood-test")
-        .tag(&tag)
+        .tag(tag)
         .changes(changes)
         .build();
     docker
@@ -563,7 +562,16 @@ async fn nothing_that_an_image_names_is_run_or_kept() {
         .remove_container(&source.id, Some(remove))
         .await
         .unwrap();
+}
 
+#[tokio::test]
+async fn nothing_that_an_image_names_is_run_or_kept() {
+    let Some(mut bench) = Bench::new().await else {
+        return;
+    };
+    let docker = Docker::connect_with_defaults().unwrap();
+    let tag = format!("hostile-{}", std::process::id());
+    commit_hostile(&docker, &tag).await;
     let image = bench
         .backend
         .resolve_image(&format!("fumehood-test:{tag}"))
@@ -604,7 +612,7 @@ async fn nothing_that_an_image_names_is_run_or_kept() {
 }
 
 /// True where an engine and the test image are there; says so where they are not and need not be.
-pub fn there() -> bool {
+pub(crate) fn there() -> bool {
     tokio::runtime::Runtime::new()
         .unwrap()
         .block_on(backend(PathBuf::from("/dev/null")))

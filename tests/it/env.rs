@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// One user. Their folders go with the value.
-pub struct TestEnv {
+pub(crate) struct TestEnv {
     dir: TempDir,
 }
 
 impl TestEnv {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("fumehood-test-")
             .tempdir()
@@ -24,16 +24,16 @@ impl TestEnv {
         Self { dir }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.path("state")
     }
 
     /// The command, in this user's surroundings.
-    pub fn fumehood(&self) -> Command {
+    pub(crate) fn fumehood(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fumehood"));
         command
             .env_clear()
@@ -50,7 +50,7 @@ impl TestEnv {
 
     /// A folder with these files, as a workspace that a sandbox may write to: where the tests run as
     /// root it belongs to somebody else.
-    pub fn workspace(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+    pub(crate) fn workspace(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
         let folder = self.path(name);
         fs::create_dir(&folder).unwrap();
         for (file, text) in files {
@@ -64,7 +64,7 @@ impl TestEnv {
 }
 
 /// Gives a tree to a user.
-pub fn give(folder: &Path, id: u32) {
+pub(crate) fn give(folder: &Path, id: u32) {
     for entry in walkdir::WalkDir::new(folder) {
         std::os::unix::fs::lchown(entry.unwrap().path(), Some(id), Some(id)).unwrap();
     }

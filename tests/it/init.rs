@@ -29,7 +29,6 @@ struct Host {
     child: Child,
     /// Of PID 1, as this machine numbers it.
     pid: u32,
-    landlock: u32,
     open: mpsc::UnboundedSender<oneshot::Sender<Stream>>,
     read: ReadHalf<Stream>,
     write: WriteHalf<Stream>,
@@ -177,9 +176,7 @@ impl Host {
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         write_frame(&mut stdin, &world()).await;
         match read_frame(&mut stdout).await.unwrap() {
-            Entered::Standing { pid, landlock } => {
-                Self::connect(child, (stdin, stdout), pid, landlock, dir).await
-            }
+            Entered::Standing { pid, .. } => Self::connect(child, (stdin, stdout), pid, dir).await,
             Entered::Failed(error) => panic!("no world: {error:?}"),
         }
     }
@@ -197,14 +194,13 @@ impl Host {
         let before: Vec<_> = before.split_whitespace().collect();
         let mut child = spawn(&dir, &before, "serve");
         let pipe = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self::connect(child, pipe, 0, 0, dir).await
+        Self::connect(child, pipe, 0, dir).await
     }
 
     async fn connect(
         child: Child,
         (stdin, stdout): (ChildStdin, ChildStdout),
         pid: u32,
-        landlock: u32,
         dir: TempDir,
     ) -> Self {
         let pipe = tokio::io::join(stdout, stdin).compat();
@@ -217,7 +213,6 @@ impl Host {
         let mut host = Self {
             child,
             pid,
-            landlock,
             open,
             read,
             write,

@@ -33,57 +33,56 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing here takes longer, unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Who owns the workspace where the tests run as root.
 const OWNER: (u32, u32) = (4242, 4243);
 
 /// A running sandbox and what it was made of.
-pub struct Stage {
-    pub kind: BackendKind,
-    pub policy: Policy,
-    pub spec: SandboxSpec,
-    pub sandbox: Sandbox,
+pub(crate) struct Stage {
+    pub(crate) policy: Policy,
+    pub(crate) spec: SandboxSpec,
+    pub(crate) sandbox: Sandbox,
     dir: TempDir,
 }
 
 /// A command, and how it is run.
-pub struct Ask {
-    pub argv: Vec<Vec<u8>>,
-    pub cwd: String,
-    pub env: BTreeMap<String, String>,
-    pub stdin: Option<Vec<u8>>,
-    pub wall_ms: Option<u64>,
-    pub cancel: CancellationToken,
-    pub started: Option<oneshot::Sender<()>>,
+pub(crate) struct Ask {
+    pub(crate) argv: Vec<Vec<u8>>,
+    pub(crate) cwd: String,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) stdin: Option<Vec<u8>>,
+    pub(crate) wall_ms: Option<u64>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) started: Option<oneshot::Sender<()>>,
 }
 
 /// What came of it.
-pub struct Ran {
-    pub exit: Result<Exit, SandboxError>,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
+pub(crate) struct Ran {
+    pub(crate) exit: Result<Exit, SandboxError>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
 }
 
 impl Ran {
-    pub fn exit(&self) -> &Exit {
+    pub(crate) fn exit(&self) -> &Exit {
         let said = String::from_utf8_lossy(&self.stderr);
         self.exit.as_ref().unwrap_or_else(|e| panic!("{e}: {said}"))
     }
 
-    pub fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         self.exit().outcome
     }
 
     /// Standard output of a command that succeeded.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let said = String::from_utf8_lossy(&self.stderr);
         assert_eq!(self.outcome(), Outcome::Code(0), "{said}");
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 }
 
-pub fn argv(words: &[&str]) -> Ask {
+pub(crate) fn argv(words: &[&str]) -> Ask {
     Ask {
         argv: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
         cwd: WORKSPACE_TARGET.to_owned(),
@@ -95,30 +94,30 @@ pub fn argv(words: &[&str]) -> Ask {
     }
 }
 
-pub fn sh(script: &str) -> Ask {
+pub(crate) fn sh(script: &str) -> Ask {
     argv(&["/bin/sh", "-c", script])
 }
 
-pub fn python(script: &str) -> Ask {
+pub(crate) fn python(script: &str) -> Ask {
     argv(&["/usr/bin/python3", "-c", script])
 }
 
 impl Ask {
-    pub fn within(self, wall_ms: u64) -> Self {
+    pub(crate) fn within(self, wall_ms: u64) -> Self {
         Self {
             wall_ms: Some(wall_ms),
             ..self
         }
     }
 
-    pub fn at(self, cwd: &str) -> Self {
+    pub(crate) fn at(self, cwd: &str) -> Self {
         Self {
             cwd: cwd.to_owned(),
             ..self
         }
     }
 
-    pub fn given(self, stdin: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn given(self, stdin: impl Into<Vec<u8>>) -> Self {
         Self {
             stdin: Some(stdin.into()),
             ..self
@@ -128,7 +127,7 @@ impl Ask {
 
 impl Stage {
     /// `None` where the backend is not there, which was said.
-    pub async fn set(kind: BackendKind, change: impl FnOnce(&mut Policy)) -> Option<Self> {
+    pub(crate) async fn set(kind: BackendKind, change: impl FnOnce(&mut Policy)) -> Option<Self> {
         let dir = open_dir();
         let init = init_binary::install(dir.path()).unwrap();
         let (backend, root): (Box<dyn Backend>, _) = match kind {
@@ -153,7 +152,6 @@ impl Stage {
         let spec = planned(&policy, kind, root, dir.path());
         let sandbox = Sandbox::start(&*backend, &spec, &name()).await;
         Some(Self {
-            kind,
             policy,
             spec,
             sandbox: sandbox.unwrap_or_else(|e| panic!("{e}; {:?}", e.remedy())),
@@ -161,12 +159,12 @@ impl Stage {
         })
     }
 
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.sandbox.end().await.unwrap();
     }
 
     /// A new folder of the workspace: its path inside, and on the host.
-    pub fn folder(&self, name: &str) -> (String, PathBuf) {
+    pub(crate) fn folder(&self, name: &str) -> (String, PathBuf) {
         static N: AtomicU32 = AtomicU32::new(0);
         let n = N.fetch_add(1, Ordering::Relaxed);
         let name = format!("{name}-{n}");
@@ -176,7 +174,7 @@ impl Stage {
         (format!("{WORKSPACE_TARGET}/{name}"), path)
     }
 
-    pub fn act(&self, ask: &Ask) -> ExecAction {
+    pub(crate) fn act(&self, ask: &Ask) -> ExecAction {
         ExecAction {
             run: RunId::new("run"),
             origin: Origin::Typed,
@@ -192,7 +190,7 @@ impl Stage {
         }
     }
 
-    pub fn permit(&self, ask: &Ask) -> Permit<ExecAction> {
+    pub(crate) fn permit(&self, ask: &Ask) -> Permit<ExecAction> {
         match decide_exec(&self.policy, &Standing::default(), self.act(ask)) {
             Verdict::Allowed(permit) => permit,
             Verdict::Ask(question) => {
@@ -203,7 +201,7 @@ impl Stage {
         }
     }
 
-    pub async fn run(&self, mut ask: Ask) -> Ran {
+    pub(crate) async fn run(&self, mut ask: Ask) -> Ran {
         let permit = self.permit(&ask);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let stdin = ask.stdin.take().map(std::io::Cursor::new);
@@ -222,13 +220,13 @@ impl Stage {
         }
     }
 
-    pub async fn text(&self, ask: Ask) -> String {
+    pub(crate) async fn text(&self, ask: Ask) -> String {
         self.run(ask).await.text()
     }
 }
 
 /// A temporary folder that everybody can enter.
-pub fn open_dir() -> TempDir {
+pub(crate) fn open_dir() -> TempDir {
     let dir = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     dir
@@ -279,13 +277,13 @@ fn planned(policy: &Policy, backend: BackendKind, root: RootFs, dir: &Path) -> S
 }
 
 /// One for the whole suite: a sandbox lives on the runtime it was started on.
-pub fn runtime() -> &'static Runtime {
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new().unwrap())
 }
 
 /// Runs a claim in a stage that other claims use at the same time; the last one ends it.
-pub fn on_shared(kind: BackendKind, claim: impl AsyncFnOnce(&Stage)) {
+pub(crate) fn on_shared(kind: BackendKind, claim: impl AsyncFnOnce(&Stage)) {
     static SHARED: [Mutex<Weak<Stage>>; 2] = [const { Mutex::const_new(Weak::new()) }; 2];
     runtime().block_on(async {
         let shared = &SHARED[usize::from(kind == BackendKind::Docker)];
@@ -310,6 +308,9 @@ pub fn on_shared(kind: BackendKind, claim: impl AsyncFnOnce(&Stage)) {
 }
 
 /// Runs a claim that sets its own stage.
-pub fn on_own<F: Future<Output = ()>>(kind: BackendKind, claim: impl FnOnce(BackendKind) -> F) {
+pub(crate) fn on_own<F: Future<Output = ()>>(
+    kind: BackendKind,
+    claim: impl FnOnce(BackendKind) -> F,
+) {
     runtime().block_on(claim(kind));
 }

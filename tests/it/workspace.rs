@@ -602,13 +602,8 @@ fn a_question_shows_the_script_then_only_what_changed() {
     assert_eq!(shown.files.len(), 1);
 }
 
-#[test]
-fn what_may_not_stay_is_moved_and_named_and_the_users_own_stays() {
-    let bench = Bench::for_deep_trees();
-    bench.put(".git/config", "mine");
-    symlink("/etc/hostname", bench.at("work/mine")).unwrap();
-    let mut workspace = bench.open();
-    workspace.take_stock().unwrap();
+/// One of each kind of thing that may not stay, and one that may.
+fn set_traps(bench: &Bench) {
     bench.put("sub/.git/config", "[core] fsmonitor = evil");
     bench.put("bare/HEAD", "ref: refs/heads/main");
     fs::create_dir_all(bench.at("work/bare/objects")).unwrap();
@@ -621,6 +616,16 @@ fn what_may_not_stay_is_moved_and_named_and_the_users_own_stays() {
     nest(&bench.at("work/deep"), 3000);
     bench.put("locked/.envrc", "evil");
     fs::set_permissions(bench.at("work/locked"), fs::Permissions::from_mode(0o500)).unwrap();
+}
+
+#[test]
+fn what_may_not_stay_is_moved_and_named_and_the_users_own_stays() {
+    let bench = Bench::for_deep_trees();
+    bench.put(".git/config", "mine");
+    symlink("/etc/hostname", bench.at("work/mine")).unwrap();
+    let mut workspace = bench.open();
+    workspace.take_stock().unwrap();
+    set_traps(&bench);
 
     let found = workspace.quarantine(&bench.at("record")).unwrap();
     let told: Vec<_> = found
@@ -698,7 +703,7 @@ fn a_tree_is_removed_whatever_was_made_of_it() {
     nest(&bench.at("work/deep2/x"), 3000);
     for name in ["work/a/b", "work/a/b2"] {
         fs::create_dir_all(bench.at(name).join("c/d")).unwrap();
-        fs::set_permissions(bench.at(name).join("c"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(bench.at(name).join("c"), fs::Permissions::from_mode(0o000)).unwrap();
         fs::set_permissions(bench.at(name), fs::Permissions::from_mode(0o500)).unwrap();
     }
     symlink(bench.at("outside"), bench.at("work/out")).unwrap();

@@ -6,7 +6,7 @@ use crate::protocol::spec::{Limits, MountKind, RootFs, Tmp};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-fn spec() -> SandboxSpec {
+fn mounts() -> Vec<Mount> {
     let mount = |kind, source: &str, target: &str, access| Mount {
         kind,
         source: PathBuf::from(source),
@@ -15,32 +15,36 @@ fn spec() -> SandboxSpec {
         device: 1,
         inode: 2,
     };
+    vec![
+        mount(
+            MountKind::Workspace,
+            "/w/run:1",
+            "/workspace",
+            Access::ReadWrite,
+        ),
+        mount(
+            MountKind::Protected,
+            "/w/run:1/.git",
+            "/workspace/.git",
+            Access::ReadOnly,
+        ),
+        mount(
+            MountKind::Home,
+            "/w/home",
+            "/home/fumehood",
+            Access::ReadWrite,
+        ),
+    ]
+}
+
+fn spec() -> SandboxSpec {
     SandboxSpec {
         backend: BackendKind::Docker,
         root: RootFs::Image {
             reference: "demo:1".into(),
             id: "sha256:00".into(),
         },
-        mounts: vec![
-            mount(
-                MountKind::Workspace,
-                "/w/run:1",
-                "/workspace",
-                Access::ReadWrite,
-            ),
-            mount(
-                MountKind::Protected,
-                "/w/run:1/.git",
-                "/workspace/.git",
-                Access::ReadOnly,
-            ),
-            mount(
-                MountKind::Home,
-                "/w/home",
-                "/home/fumehood",
-                Access::ReadWrite,
-            ),
-        ],
+        mounts: mounts(),
         tmp: Tmp {
             size: 1 << 30,
             inodes: 4096,
