@@ -1,6 +1,6 @@
 # The doors of a developer. `make test` on a fresh Debian or Ubuntu machine with Rust needs nothing else.
 
-.PHONY: setup test lint
+.PHONY: setup test lint bench
 
 # What the tests need: engine, image, compiler. Says what it installs and starts; else does nothing.
 setup:
