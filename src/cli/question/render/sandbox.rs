@@ -1,0 +1,183 @@
+//! The sandbox of a question: where it is, what it sees, and how each limit holds on this machine.
+
+use super::page::Page;
+use super::{BOLD, DIM, GREEN, RED, YELLOW};
+use crate::context::sanitise::visible;
+use crate::policy::unit;
+use crate::protocol::control::{Control, Controls, Strength};
+use crate::protocol::question::ExecView;
+use crate::protocol::spec::{Access, Limits, Mount, MountKind, RootFs, SandboxSpec};
+
+/// What is there for isolation, and holds no amount.
+const WALLS: [Control; 7] = [
+    Control::Filesystem,
+    Control::User,
+    Control::Capabilities,
+    Control::NoNewPrivileges,
+    Control::Seccomp,
+    Control::Landlock,
+    Control::KillAll,
+];
+
+pub(super) fn sandbox(page: &mut Page, view: &ExecView) {
+    let spec = &view.sandbox;
+    row(
+        page,
+        "sandbox",
+        &format!(
+            "{}, {}, as uid {}",
+            spec.backend,
+            root(&spec.root),
+            spec.uid
+        ),
+    );
+    for (index, mount) in shown(&spec.mounts).enumerate() {
+        let name = if index == 0 { "mounts" } else { "" };
+        row(page, name, &mount_line(mount));
+    }
+    let read_only = spec.mounts.iter().filter(|mount| is_detail(mount)).count();
+    if read_only > 0 {
+        row(
+            page,
+            "",
+            &format!("{DIM}and {read_only} read-only: protected folders, environments{DIM:#}"),
+        );
+    }
+    limit(
+        page,
+        &view.controls,
+        ("network", "none".to_owned(), Control::NetworkNone),
+    );
+    let limits = Limits {
+        wall_ms: view.wall_ms.or(spec.limits.wall_ms),
+        ..spec.limits.clone()
+    };
+    for (name, amount, control) in amounts(spec, &limits) {
+        limit(page, &view.controls, (name, amount, control));
+    }
+    walls(page, &view.controls);
+}
+
+fn root(root: &RootFs) -> String {
+    match root {
+        RootFs::HostSystem => "this system's own programs, read-only".to_owned(),
+        RootFs::Image { reference, id } => {
+            let id: String = visible(id).chars().take(19).collect();
+            format!("image {} ({id})", visible(reference))
+        }
+    }
+}
+
+/// Those a person has to know; the rest only narrows them.
+fn shown(mounts: &[Mount]) -> impl Iterator<Item = &Mount> {
+    mounts.iter().filter(|mount| !is_detail(mount))
+}
+
+fn is_detail(mount: &Mount) -> bool {
+    matches!(mount.kind, MountKind::Protected | MountKind::Environment)
+        && mount.access == Access::ReadOnly
+}
+
+fn mount_line(mount: &Mount) -> String {
+    let target = visible(&mount.target.to_string_lossy());
+    let access = match mount.access {
+        Access::ReadOnly => "read-only".to_owned(),
+        Access::ReadWrite if mount.kind == MountKind::Input => {
+            format!("{YELLOW}writable{YELLOW:#}")
+        }
+        Access::ReadWrite => "writable".to_owned(),
+    };
+    let source = match mount.kind {
+        MountKind::Home => "its own home".to_owned(),
+        MountKind::Workspace | MountKind::Protected | MountKind::Input | MountKind::Environment => {
+            visible(&mount.source.to_string_lossy())
+        }
+    };
+    format!("{target}, {access}: {source}")
+}
+
+/// Each limit with its amount, in the order of how often it bites.
+fn amounts(spec: &SandboxSpec, limits: &Limits) -> Vec<(&'static str, String, Control)> {
+    let unlimited = || "unlimited".to_owned();
+    let size = |bytes: Option<u64>| bytes.map_or_else(unlimited, unit::size);
+    let count = |count: Option<u64>| count.map_or_else(unlimited, |count| count.to_string());
+    let swap = match limits.swap {
+        Some(0) => ", no swap".to_owned(),
+        swap => format!(", swap {}", size(swap)),
+    };
+    let cores = limits
+        .cpus
+        .map_or_else(unlimited, |cores| match cores == 1.0 {
+            true => "1 core".to_owned(),
+            false => format!("{cores} cores"),
+        });
+    vec![
+        (
+            "time",
+            limits.wall_ms.map_or_else(unlimited, unit::time),
+            Control::WallTime,
+        ),
+        (
+            "memory",
+            format!("{}{swap}", size(limits.memory)),
+            Control::Memory,
+        ),
+        ("processor", cores, Control::Cpu),
+        ("processes", count(limits.pids), Control::Pids),
+        (
+            "workspace",
+            size(limits.workspace_size),
+            Control::WorkspaceSize,
+        ),
+        (
+            "",
+            format!("{} files", count(limits.workspace_inodes)),
+            Control::WorkspaceInodes,
+        ),
+        ("one file", size(limits.file_size), Control::FileSize),
+        ("open files", count(limits.open_files), Control::OpenFiles),
+        ("/tmp", unit::size(spec.tmp.size), Control::TmpSize),
+        ("/dev/shm", unit::size(spec.shm), Control::ShmSize),
+    ]
+}
+
+fn limit(page: &mut Page, controls: &Controls, (name, amount, control): (&str, String, Control)) {
+    let word = word(strength(controls, control));
+    row(page, name, &format!("{amount:24}  {word}"));
+}
+
+/// Walls by their word, the strongest first.
+fn walls(page: &mut Page, controls: &Controls) {
+    let mut name = "walls";
+    for held in [Strength::Enforced, Strength::Watched, Strength::Absent] {
+        let names: Vec<&str> = WALLS
+            .into_iter()
+            .filter(|control| strength(controls, *control) == held)
+            .map(Control::name)
+            .collect();
+        for some in names.chunks(4) {
+            row(
+                page,
+                name,
+                &format!("{:48}  {}", some.join(", "), word(held)),
+            );
+            name = "";
+        }
+    }
+}
+
+fn strength(controls: &Controls, control: Control) -> Strength {
+    controls.get(&control).copied().unwrap_or(Strength::Absent)
+}
+
+fn word(strength: Strength) -> String {
+    match strength {
+        Strength::Enforced => format!("{GREEN}enforced{GREEN:#}"),
+        Strength::Watched => format!("{YELLOW}watched{YELLOW:#}"),
+        Strength::Absent => format!("{RED}absent{RED:#}"),
+    }
+}
+
+fn row(page: &mut Page, name: &str, text: &str) {
+    page.text(&format!("{BOLD}{name:10}{BOLD:#} {text}"));
+}
