@@ -41,9 +41,8 @@ pub(super) const RULE: [&str; 8] = [
 ];
 
 /// What the schema has and this version has not, by path or by table.
-pub(super) const NOT_BUILT: [&str; 23] = [
+pub(super) const NOT_BUILT: [&str; 22] = [
     "workspace.exec",
-    "workspace.keep",
     "mount.max_size",
     "network.ca",
     "network.sources",

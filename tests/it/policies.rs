@@ -174,3 +174,44 @@ fn a_deny_rule_holds_for_what_is_typed_too() {
         .code(126)
         .stderr(contains("rule no-rm").and(contains("delete by hand")));
 }
+
+/// Types ahead, waits, and then answers.
+#[test]
+fn the_question_at_a_terminal_takes_no_answer_that_was_typed_before_it_stood_there() {
+    let env = TestEnv::new();
+    own(
+        &env,
+        "asking",
+        "schema = 1\nexecutor.require = [\"memory:watched\", \"cpu:watched\"]\napproval.typed = \"ask\"",
+    );
+    let program = env!("CARGO_BIN_EXE_fumehood");
+    let command = format!("{program} exec --policy asking -- echo it ran");
+    let mut child = std::process::Command::new("script")
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("HOME", env.path("home"))
+        .env("FUMEHOOD_HOME", env.state())
+        .current_dir(env.path("work"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = child.stdin.take().unwrap();
+    let press = |keyboard: &mut std::process::ChildStdin, keys: &[u8]| {
+        use std::io::Write;
+        for key in keys {
+            keyboard.write_all(&[*key]).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(80));
+        }
+    };
+    press(&mut keyboard, b"y\r");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    press(&mut keyboard, b"q\r");
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("May this run in the sandbox?"), "{text}");
+    assert!(text.contains("$ echo it ran"), "{text}");
+    assert!(!text.lines().any(|line| line.trim() == "it ran"), "{text}");
+    assert_eq!(output.status.code(), Some(126), "{text}");
+}

@@ -181,7 +181,7 @@ fn each_mistake_has_its_code() {
         ("network.allow = []", "E_NOT_BUILT"),
         ("gpu.devices = \"any:1\"", "E_NOT_BUILT"),
         ("workspace.exec = true", "E_NOT_BUILT"),
-        ("workspace.keep = \"7d\"", "E_NOT_BUILT"),
+        ("workspace.keep = 7", "E_UNIT"),
         ("limits.cost_usd = 5.0", "E_NOT_BUILT"),
         ("artifacts.types = [\"regular\"]", "E_NOT_BUILT"),
         ("approval.contained = \"never\"", "E_ENUM"),

@@ -150,6 +150,12 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         "Files in the workspace and the run's home together"
     ),
     key!(
+        "workspace.keep",
+        limit(Unit::Milliseconds, (0, 100 * YEAR)),
+        Limit(workspace.keep_ms),
+        "How long a finished run's own workspace is kept; never a folder of yours"
+    ),
+    key!(
         "tmp.size",
         amount(Unit::Bytes, (64 * KIB, TIB)),
         Amount(tmp.size),
