@@ -1,7 +1,9 @@
 //! What a sandbox promises to whatever runs in it: one list of claims, tried on each backend, and on
 //! the namespace backend once more as an ordinary user.
 
+use super::docker as engine;
 use super::stage::{self, Ask, Ran, Stage, argv, python, sh};
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use fumehood::protocol::outcome::Outcome;
 use fumehood::protocol::spec::BackendKind::{self, Docker, Namespace};
 use fumehood::protocol::spec::HOME_TARGET;
@@ -9,18 +11,22 @@ use fumehood::sandbox::StepIo;
 use fumehood::sandbox::backend::SandboxError;
 use fumehood::sandbox::wire::StartError;
 use nix::libc;
+use nix::unistd::geteuid;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+/// Where the command is, when it is not where it was built.
+const PROGRAM: &str = "FUMEHOOD_TEST_PROGRAM";
 
 /// An ordinary user; no account is needed.
 const USER: u32 = 1000;
@@ -82,13 +88,14 @@ suite! {
     own:
         out_of_memory
         out_of_disk
-        pipe_cut;
+        pipe_cut
+        host_killed;
 }
 
 /// The claims as an ordinary user: one run of the namespace claims, in a process of that user's.
 fn as_ordinary_user(claim: &str) {
     static SAID: OnceLock<String> = OnceLock::new();
-    if !nix::unistd::geteuid().is_root() {
+    if !geteuid().is_root() {
         println!("the namespace claims ran as an ordinary user already");
         return;
     }
@@ -99,8 +106,13 @@ fn as_ordinary_user(claim: &str) {
         fs::hard_link(&own, &copy)
             .or_else(|_| fs::copy(&own, &copy).map(drop))
             .unwrap();
+        let program = dir.path().join("fumehood");
+        fs::copy(env!("CARGO_BIN_EXE_fumehood"), &program).unwrap();
         let mut command = Command::new(copy);
-        command.arg("conformance::namespace::").current_dir("/");
+        command
+            .env(PROGRAM, program)
+            .arg("conformance::namespace::")
+            .current_dir("/");
         let output = command.uid(USER).gid(USER).output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     });
@@ -527,6 +539,47 @@ for file in ["/etc/passwd", "/usr/bin/env", "/etc/hosts", "/etc/resolv.conf"]:
         sleep(Duration::from_secs(1)).await;
         assert_dead(&path).await;
     }
+
+    pub(super) async fn host_killed(kind: BackendKind) {
+        let dir = stage::open_dir();
+        if kind == Docker && engine::backend(dir.path().join("init")).await.is_none() {
+            return;
+        }
+        let workspace = dir.path().join("work");
+        fs::create_dir(&workspace).unwrap();
+        if geteuid().is_root() {
+            chown(&workspace, Some(USER), Some(USER)).unwrap();
+        }
+        let program = std::env::var_os(PROGRAM);
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_fumehood").into());
+        let mut command = Command::new(&program);
+        command.env("FUMEHOOD_HOME", dir.path().join("state"));
+        command.args(["exec", "--backend", &kind.to_string(), "--workspace"]);
+        command.arg(&workspace);
+        if kind == Docker {
+            command.args(["--image", engine::IMAGE]);
+        }
+        command.args(["--", "/usr/bin/python3", "-c", FAMILY]);
+        let mut host = command.stdin(Stdio::null()).spawn().unwrap();
+        let name = sandbox_prefix(host.id());
+        within(Duration::from_secs(60), async || sizes(&workspace) > 200).await;
+        host.kill().unwrap();
+        host.wait().unwrap();
+        let gone = async || traces(kind, &name).await.is_empty();
+        within(Duration::from_secs(5), gone).await;
+        assert_dead(&workspace).await;
+        let runs = |arguments: &[&str]| {
+            let mut command = Command::new(&program);
+            command.env("FUMEHOOD_HOME", dir.path().join("state"));
+            command.arg("runs").args(arguments).output().unwrap()
+        };
+        let listed = runs(&["list", "--json"]).stdout;
+        let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+        let run = listed[0]["run"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{listed}"));
+        assert!(runs(&["verify", run]).status.success());
+    }
 }
 
 /// A parent, a child, a child in a session of its own, and a daemon: all ignore TERM, all write on.
@@ -550,6 +603,42 @@ beget("session", True, False)
 beget("daemon", True, True)
 beat("parent")
 "#;
+
+/// How the names of a process's sandboxes begin.
+fn sandbox_prefix(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, after) = stat.rsplit_once(')').unwrap();
+    let start = after.split_whitespace().nth(19).unwrap();
+    format!("fumehood-{pid}-{start}-")
+}
+
+/// What is left of sandboxes whose names begin so: control groups, and containers.
+async fn traces(kind: BackendKind, name: &str) -> Vec<String> {
+    let groups = walkdir::WalkDir::new("/sys/fs/cgroup")
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_dir())
+        .map(|entry| entry.path().display().to_string());
+    let mut found: Vec<_> = groups.filter(|path| path.contains(name)).collect();
+    if kind == Docker {
+        let engine = bollard::Docker::connect_with_defaults().unwrap();
+        let all = ListContainersOptionsBuilder::default().all(true).build();
+        let containers = engine.list_containers(Some(all)).await.unwrap();
+        let names = containers
+            .into_iter()
+            .flat_map(|c| c.names.unwrap_or_default());
+        found.extend(names.filter(|found| found.contains(name)));
+    }
+    found
+}
+
+async fn within(patience: Duration, mut done: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !done().await {
+        assert!(begun.elapsed() < patience, "not within {patience:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
 
 fn sizes(dir: &Path) -> u64 {
     let files = fs::read_dir(dir).unwrap();

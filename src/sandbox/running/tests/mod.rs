@@ -148,6 +148,9 @@ async fn a_dropped_sandbox_is_over() {
     assert!(ran.await.is_err());
     drop(sandbox);
     timeout(PATIENCE, backend.gauges.gone()).await.unwrap();
+    while backend.gauges.ended() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]
