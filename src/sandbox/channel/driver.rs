@@ -44,10 +44,21 @@ pub(super) fn spawn(
     let connection = Connection::new(pipe.compat(), config, Mode::Client);
     let (send, requests) = mpsc::channel(1);
     tokio::spawn(async move {
-        let over = drive(connection, requests, &ending).await;
-        ending.set(over);
+        let ended = Ended(ending);
+        let over = drive(connection, requests, &ended.0).await;
+        ended.0.set(over);
     });
     send
+}
+
+/// The end has a reason also where the multiplexer gave way to what init sent.
+struct Ended(Ending);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let nonsense = "its connection could not be followed".to_owned();
+        self.0.set(Over::Protocol(nonsense));
+    }
 }
 
 async fn drive(

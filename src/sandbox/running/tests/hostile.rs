@@ -147,6 +147,61 @@ async fn bytes_that_are_no_connection_end_it() {
     assert_eq!(backend.gauges.ended(), 1);
 }
 
+/// The header of a frame of the multiplexer.
+fn header(kind: u8, flags: u16, stream: u32, length: u32) -> Vec<u8> {
+    let parts: [&[u8]; 4] = [
+        &[0, kind],
+        &flags.to_be_bytes(),
+        &stream.to_be_bytes(),
+        &length.to_be_bytes(),
+    ];
+    parts.concat()
+}
+
+/// What starting comes to when init sends just this.
+async fn start_after(bytes: Vec<u8>) -> SandboxError {
+    let backend = hostile(move |mut pipe| {
+        let bytes = bytes.clone();
+        async move {
+            let _ = pipe.write_all(&bytes).await;
+            let mut rest = Vec::new();
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut pipe, &mut rest).await;
+        }
+    });
+    let started = Sandbox::start(&backend, &spec(), "x").await;
+    assert_eq!(backend.gauges.ended(), 1);
+    started.err().unwrap()
+}
+
+#[tokio::test]
+async fn a_window_that_overflows_ends_it() {
+    // A panic of the multiplexer's where overflows are checked, a stream of init's own where not.
+    let error = start_after(header(1, 1, 2, u32::MAX)).await;
+    assert!(matches!(error, SandboxError::Protocol(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_at_random_end_it_and_nothing_hangs() {
+    let mut state = 7u64;
+    let mut random = move |below: u32| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        ((state >> 33) as u32) % below
+    };
+    for _ in 0..300 {
+        let mut bytes = Vec::new();
+        for _ in 0..=random(8) {
+            let (kind, length) = (random(4) as u8, random(40));
+            let flags = 1 << random(5);
+            bytes.extend(header(kind, flags >> 1, random(4), length));
+            let body = if kind == 0 { length } else { 0 };
+            bytes.extend((0..body).map(|_| random(256) as u8));
+        }
+        start_after(bytes).await;
+    }
+}
+
 #[tokio::test]
 async fn a_stream_of_its_own_ends_it() {
     let backend = after_start(async |far, victim| {
