@@ -15,7 +15,7 @@ use crate::sandbox::python::{self, Surroundings};
 use crate::tools::bench::{Bench, BenchSetup};
 use crate::tools::desk::Desk;
 use crate::tools::door::Door;
-use crate::workspace::{Opening, Place, Texts, Workspace, remove_tree};
+use crate::workspace::{Opening, Place, Texts, Why, Workspace, remove_tree};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -167,9 +167,11 @@ fn plan_sandbox(
         cores: std::thread::available_parallelism()
             .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
     })?;
-    let shared = shared_note(&stock.shared);
+    let told = shared_note(&stock.shared)
+        .into_iter()
+        .chain(left_note(&stock.left));
     let notes = python.map(|python| python.notes).unwrap_or_default();
-    Ok((spec, shared.into_iter().chain(notes).collect()))
+    Ok((spec, told.chain(notes).collect()))
 }
 
 /// One line, however many there are: an environment made by uv has thousands.
@@ -181,6 +183,27 @@ fn shared_note(shared: &[PathBuf]) -> Option<String> {
     };
     Some(format!(
         "{which} outside of the workspace (hard links): what a program writes in them changes there too"
+    ))
+}
+
+/// What a killed run could not clear away. Some of it may be the user's own, so it is only named.
+fn left_note(left: &[(PathBuf, Why)]) -> Option<String> {
+    const NAMED: usize = 10;
+    if left.is_empty() {
+        return None;
+    }
+    let named: Vec<String> = left
+        .iter()
+        .take(NAMED)
+        .map(|(path, why)| format!("{} ({why})", visible(&path.to_string_lossy())))
+        .collect();
+    let more = match left.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "an earlier run here was killed before it could clear up; look at what came since, other programs may act upon it: {}{more}",
+        named.join(", ")
     ))
 }
 

@@ -11,6 +11,7 @@
 //! Nothing here mounts, runs or asks; who decides is the gate, who mounts is the sandbox.
 
 mod artifacts;
+mod before;
 mod beneath;
 mod changes;
 mod error;

@@ -11,11 +11,12 @@
 //! The last: a sandbox never runs as root, and giving a tree of root's to another user behind its
 //! back would be the greater surprise.
 
+use super::before::Before;
 use super::error::WorkspaceError;
 use super::fit::{check_place, open_checked, quoted, resolve};
 use super::lock::{self, FolderLock, Locked};
-use super::traps;
-use super::walk::{self, Descend, MAX_ENTRIES, Stamp, Tree, Walk};
+use super::traps::{self, Why};
+use super::walk::{Descend, MAX_ENTRIES, Stamp, Walk};
 use crate::protocol::ids::RunId;
 use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, Gid, Uid};
@@ -51,6 +52,9 @@ pub struct Stock {
     /// Files with a second name outside of the workspace (hard links): a program that writes in them
     /// changes that other one too.
     pub shared: Vec<PathBuf>,
+    /// What may not stay behind and came since an earlier run began here that was killed: from it, or
+    /// from the user since. It is only told.
+    pub left: Vec<(PathBuf, Why)>,
 }
 
 /// A locked workspace.
@@ -65,7 +69,10 @@ pub struct Workspace {
     made_by_us: bool,
     /// Where hashes of a folder that outlives the run are kept.
     hashes: Option<PathBuf>,
-    stock: Tree,
+    stock: Before,
+    /// Where it is kept until the run has cleared up.
+    stock_file: Option<PathBuf>,
+    pub(super) stock_kept: std::sync::OnceLock<()>,
     /// Device and inode of what stays read-only.
     protected: HashSet<(u64, u64)>,
     _lock: FolderLock,
@@ -77,12 +84,10 @@ impl Workspace {
         let path = resolve(dir)?;
         check_place(&path, opening)?;
         let mut workspace = Self::open(path, opening)?;
-        workspace.hashes = Some(lock::path_beside(
-            opening.state,
-            workspace.place.device,
-            workspace.place.inode,
-            "hashes",
-        ));
+        let Place { device, inode, .. } = workspace.place;
+        let beside = |end| Some(lock::path_beside(opening.state, device, inode, end));
+        workspace.hashes = beside("hashes");
+        workspace.stock_file = beside("stock");
         if !Uid::effective().is_root() {
             workspace.check_writable()?;
         }
@@ -127,7 +132,9 @@ impl Workspace {
             give_to: None,
             made_by_us: false,
             hashes: None,
-            stock: Tree::new(),
+            stock: Before::default(),
+            stock_file: None,
+            stock_kept: std::sync::OnceLock::new(),
             protected: HashSet::new(),
             _lock: lock,
         })
@@ -182,15 +189,18 @@ impl Workspace {
     /// Looks at what is there before anything runs: what stays read-only inside, and what is left alone
     /// at the end because it is the user's.
     pub fn take_stock(&mut self) -> Result<Stock, WorkspaceError> {
-        self.stock = walk::tree(self.walk(None))?;
-        let protected = traps::protected(&self.place.path, &self.stock);
+        let tree = self.tree(None)?;
+        let left = self.left_by_the_killed(&tree);
+        self.stock = Before::of(&tree);
+        let protected = traps::protected(&self.place.path, &tree);
         self.protected = protected
             .iter()
             .map(|place| (place.device, place.inode))
             .collect();
         Ok(Stock {
             protected,
-            shared: traps::shared_outside(&self.stock),
+            shared: traps::shared_outside(&tree),
+            left,
         })
     }
 
@@ -209,7 +219,7 @@ impl Workspace {
         Ok((bytes, files))
     }
 
-    pub(super) fn walk<'a>(&'a self, unlock: Option<&'a Tree>) -> Walk<'a> {
+    pub(super) fn walk<'a>(&'a self, unlock: Option<&'a Before>) -> Walk<'a> {
         Walk {
             root: self.fd(),
             max: MAX_ENTRIES,
@@ -217,12 +227,16 @@ impl Workspace {
         }
     }
 
-    pub(super) fn stock(&self) -> &Tree {
+    pub(super) fn stock(&self) -> &Before {
         &self.stock
     }
 
     pub(super) fn is_protected(&self, stamp: &Stamp) -> bool {
         self.protected.contains(&stamp.identity())
+    }
+
+    pub(super) fn stock_path(&self) -> Option<&Path> {
+        self.stock_file.as_deref()
     }
 
     pub(super) fn hashes_path(&self) -> Option<&Path> {

@@ -64,9 +64,10 @@ impl fmt::Display for Quarantined {
 impl Workspace {
     /// Moves what may not stay to `to`, a folder of ours.
     pub fn quarantine(&self, to: &Path) -> Result<Vec<Quarantined>, WorkspaceError> {
-        let now = walk::tree(self.walk(Some(self.stock())))?;
+        let now = self.tree(Some(self.stock()))?;
         let found = traps::findings(self.stock(), &now);
         if found.is_empty() {
+            self.forget_stock();
             return Ok(Vec::new());
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -82,7 +83,9 @@ impl Workspace {
                 done,
             }
         });
-        Ok(all.collect())
+        let all = all.collect();
+        self.forget_stock();
+        Ok(all)
     }
 
     fn deal_with(&self, finding: &Finding, to: BorrowedFd<'_>, number: usize) -> io::Result<Done> {

@@ -76,6 +76,7 @@ pub struct SnapshotRequest<'a> {
 impl Workspace {
     /// Looks at everything. Takes as long as hashing what is new takes.
     pub fn snapshot(&self, request: &SnapshotRequest<'_>) -> Result<Snapshot, WorkspaceError> {
+        self.keep_stock()?;
         let known = match request.previous {
             Some(previous) => Known::from_snapshot(previous),
             None => self.stored_hashes(),

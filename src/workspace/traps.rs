@@ -11,6 +11,7 @@
 //!
 //! What was there before the run, and is the very same, stays.
 
+use super::before::Before;
 use super::place::Place;
 use super::walk::{Kind, Node, Tree};
 use crate::policy::gate::PROTECTED;
@@ -67,7 +68,7 @@ pub(super) fn protected(root: &Path, tree: &Tree) -> Vec<Place> {
             continue;
         }
         let mountable = matches!(node.kind, Kind::File | Kind::Folder | Kind::Closed);
-        if mountable && (is_trap(path) || is_bare_repository(path, node, tree)) {
+        if mountable && is_trap_in(path, node, tree) {
             last = Some(path.clone());
             places.push(Place {
                 path: root.join(path),
@@ -93,12 +94,7 @@ pub(super) fn shared_outside(tree: &Tree) -> Vec<PathBuf> {
 }
 
 /// What may not stay, topmost ones only.
-pub(super) fn findings(before: &Tree, now: &Tree) -> Vec<Finding> {
-    let ours: std::collections::HashSet<(u64, u64)> = before
-        .iter()
-        .filter(|(path, node)| is_trap(path) || is_bare_repository(path, node, before))
-        .map(|(_, node)| node.stamp.identity())
-        .collect();
+pub(super) fn findings(before: &Before, now: &Tree) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     // The top of what is moved, or was protected: what lies beneath goes with it.
     let mut top: Option<PathBuf> = None;
@@ -106,12 +102,11 @@ pub(super) fn findings(before: &Tree, now: &Tree) -> Vec<Finding> {
         if top.as_ref().is_some_and(|top| path.starts_with(top)) {
             continue;
         }
-        let named = is_trap(path) || is_bare_repository(path, node, now);
-        if named && ours.contains(&node.stamp.identity()) {
+        if is_trap_in(path, node, now) && before.has_trap(node) {
             top = Some(path.clone());
             continue;
         }
-        let Some(why) = judge(path, node, before.get(path), now) else {
+        let Some(why) = judge(path, node, now).filter(|_| !before.has(path, node)) else {
             continue;
         };
         if why != Why::SetId {
@@ -125,28 +120,24 @@ pub(super) fn findings(before: &Tree, now: &Tree) -> Vec<Finding> {
     found
 }
 
-fn judge(path: &Path, node: &Node, before: Option<&Node>, now: &Tree) -> Option<Why> {
-    let same = before.is_some_and(|before| {
-        before.kind == node.kind && before.stamp.identity() == node.stamp.identity()
-    });
+/// Why a thing may not stay, if it is new.
+fn judge(path: &Path, node: &Node, now: &Tree) -> Option<Why> {
     if is_trap(path) {
         return Some(Why::Trap);
     }
     match &node.kind {
         Kind::Folder if is_bare_repository(path, node, now) => Some(Why::BareRepository),
-        Kind::Link(target) => {
-            // The same words at the same place are the user's, made anew or not.
-            let users = before.is_some_and(|before| before.kind == node.kind);
-            (!users && leads_out(path, target, now)).then_some(Why::LinkOut)
-        }
-        Kind::Special(kind) if !same => Some(Why::Special(kind)),
-        Kind::TooDeep if !same => Some(Why::TooDeep),
-        Kind::File if node.stamp.mode & 0o6000 != 0 => {
-            let users = same && before.is_some_and(|before| before.stamp.mode == node.stamp.mode);
-            (!users).then_some(Why::SetId)
-        }
-        _ => None,
+        Kind::Link(target) => leads_out(path, target, now).then_some(Why::LinkOut),
+        Kind::Special(kind) => Some(Why::Special(kind)),
+        Kind::TooDeep => Some(Why::TooDeep),
+        Kind::File if node.stamp.mode & 0o6000 != 0 => Some(Why::SetId),
+        Kind::File | Kind::Folder | Kind::Closed => None,
     }
+}
+
+/// By its name, or by what it holds.
+pub(super) fn is_trap_in(path: &Path, node: &Node, tree: &Tree) -> bool {
+    is_trap(path) || is_bare_repository(path, node, tree)
 }
 
 /// What git takes for a repository although no name says so.

@@ -37,7 +37,7 @@ fn node(line: &str) -> (PathBuf, Node) {
 }
 
 fn found(before: &[&str], now: &[&str]) -> Vec<(String, Why)> {
-    findings(&tree(before), &tree(now))
+    findings(&Before::of(&tree(before)), &tree(now))
         .into_iter()
         .map(|finding| (finding.path.display().to_string(), finding.why))
         .collect()
@@ -88,7 +88,7 @@ fn the_users_own_trap_may_be_moved_with_its_folder() {
     let mut now = tree(&["b/"]);
     let (_, git) = node("a/.git/");
     now.insert("b/.git".into(), git);
-    assert_eq!(findings(&tree(&["a/", "a/.git/"]), &now), []);
+    assert_eq!(findings(&Before::of(&tree(&["a/", "a/.git/"])), &now), []);
 }
 
 #[test]
@@ -178,4 +178,24 @@ fn files_shared_with_the_outside_are_told_from_those_shared_within() {
         (stamp.inode, stamp.links) = (inode, links);
     }
     assert_eq!(shared_outside(&tree), [PathBuf::from("c")]);
+}
+
+#[test]
+fn an_inode_that_went_from_a_link_to_a_folder_is_no_trap_of_the_users() {
+    let mut before = tree(&[".git -> elsewhere"]);
+    let mut now = tree(&[".git/"]);
+    for tree in [&mut before, &mut now] {
+        tree.get_mut(Path::new(".git")).unwrap().stamp.inode = 7;
+    }
+    let found = findings(&Before::of(&before), &now);
+    assert_eq!(found.len(), 1);
+    assert_eq!(findings(&Before::of(&before), &before), []);
+}
+
+#[test]
+fn a_set_uid_file_with_other_bytes_is_another_one() {
+    let before = tree(&["tool s"]);
+    let mut now = before.clone();
+    now.get_mut(Path::new("tool")).unwrap().stamp.ctime = (2, 0);
+    assert_eq!(findings(&Before::of(&before), &now).len(), 1);
 }

@@ -4,6 +4,7 @@
 //! folders still to be opened. Each folder is opened anew from the root: what was moved meanwhile is
 //! simply not there any more.
 
+use super::before::Before;
 use super::beneath::{self, MAX_PATH};
 use super::error::WorkspaceError;
 use nix::errno::Errno;
@@ -109,8 +110,8 @@ pub(super) enum Descend {
 pub(super) struct Walk<'a> {
     pub(super) root: BorrowedFd<'a>,
     pub(super) max: usize,
-    /// Folders of ours that are closed to us are opened, but for those closed already in this tree.
-    pub(super) unlock: Option<&'a Tree>,
+    /// Folders of ours that are closed to us are opened, but for those that were closed before.
+    pub(super) unlock: Option<&'a Before>,
 }
 
 type Meet<'m> = &'m mut dyn FnMut(Met<'_>) -> Result<Descend, WorkspaceError>;
@@ -142,11 +143,7 @@ impl Walk<'_> {
 
     fn open(&self, path: &Path, stamp: &Stamp) -> Result<OwnedFd, Errno> {
         match (beneath::open_folder(self.root, path), self.unlock) {
-            (Err(Errno::EACCES), Some(before))
-                if before
-                    .get(path)
-                    .is_none_or(|node| node.kind != Kind::Closed) =>
-            {
+            (Err(Errno::EACCES), Some(before)) if !before.was_closed(path) => {
                 beneath::unlock(self.root, path, stamp.mode)?;
                 beneath::open_folder(self.root, path)
             }

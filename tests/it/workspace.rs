@@ -676,6 +676,24 @@ fn what_may_not_stay_is_moved_and_named_and_the_users_own_stays() {
 }
 
 #[test]
+fn what_a_killed_run_left_is_told_to_the_next() {
+    let bench = Bench::new();
+    bench.put("own/.git/config", "mine");
+    let mut killed = bench.open();
+    assert_eq!(killed.take_stock().unwrap().left, []);
+    snapshot(&killed, None);
+    bench.put("sub/.git/config", "evil");
+    drop(killed);
+    let mut next = bench.open();
+    let left = next.take_stock().unwrap().left;
+    assert_eq!(left, [(PathBuf::from("sub/.git"), Why::Trap)]);
+    assert_eq!(next.quarantine(&bench.at("record")).unwrap(), []);
+    drop(next);
+    assert_eq!(bench.open().take_stock().unwrap().left, [], "told once");
+    assert!(bench.at("work/sub/.git/config").exists());
+}
+
+#[test]
 fn quarantine_crosses_file_systems() {
     let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
         return;
