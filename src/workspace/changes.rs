@@ -81,11 +81,7 @@ fn same(a: &Entry, b: &Entry) -> bool {
     match (&a.hash, &b.hash) {
         (Some(a), Some(b)) => a == b,
         _ if matches!(a.kind, Kind::Link(_)) => true,
-        _ => {
-            a.stamp.identity() == b.stamp.identity()
-                && (a.stamp.size, a.stamp.mtime) == (b.stamp.size, b.stamp.mtime)
-                && a.stamp.ctime == b.stamp.ctime
-        }
+        _ => a.stamp.is_unchanged(&b.stamp),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::protocol::ids::Digest;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag};
 use sha2::{Digest as _, Sha256};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -77,13 +78,10 @@ impl Workspace {
     /// Looks at everything. Takes as long as hashing what is new takes.
     pub fn snapshot(&self, request: &SnapshotRequest<'_>) -> Result<Snapshot, WorkspaceError> {
         self.keep_stock()?;
-        let known = match request.previous {
-            Some(previous) => Known::from_snapshot(previous),
-            None => self.stored_hashes(),
-        };
         let mut taker = Taker {
             request,
-            known,
+            workspace: self,
+            known: OnceCell::new(),
             hashed: 0,
         };
         let mut entries = BTreeMap::new();
@@ -106,7 +104,9 @@ impl Workspace {
 
 struct Taker<'a> {
     request: &'a SnapshotRequest<'a>,
-    known: Known,
+    workspace: &'a Workspace,
+    /// By inode: filled when a file is met that is not at the path it was known at.
+    known: OnceCell<Known>,
     /// Bytes that had to be read.
     hashed: u64,
 }
@@ -132,7 +132,7 @@ impl Taker<'_> {
         {
             return Ok(Some(by_stamp(node.stamp)));
         }
-        if let Some(hash) = self.known.get(&node.stamp)
+        if let Some(hash) = self.known(&path, &node.stamp)
             && !self.wants_text(&node.stamp, &hash)
         {
             return Ok(Some(Entry {
@@ -156,6 +156,21 @@ impl Taker<'_> {
             Ok(None) => Ok(Some(by_stamp(node.stamp))),
             Err(error) => Err(WorkspaceError::io("read", &path)(error)),
         }
+    }
+
+    fn known(&self, path: &Path, stamp: &Stamp) -> Option<Hash> {
+        let previous = self.request.previous;
+        if let Some(entry) = previous.and_then(|previous| previous.get(path))
+            && entry.settled
+            && entry.stamp.is_unchanged(stamp)
+        {
+            return entry.hash;
+        }
+        let known = self.known.get_or_init(|| match previous {
+            Some(previous) => Known::from_snapshot(previous),
+            None => self.workspace.stored_hashes(),
+        });
+        known.get(stamp)
     }
 
     /// `None` where it is no regular file any more.

@@ -56,6 +56,14 @@ impl Stamp {
         (self.device, self.inode)
     }
 
+    /// The same file with the same bytes, as far as stamps tell.
+    pub(super) fn is_unchanged(&self, later: &Self) -> bool {
+        self.identity() == later.identity()
+            && self.size == later.size
+            && self.mtime == later.mtime
+            && self.ctime == later.ctime
+    }
+
     pub(super) fn is_executable(&self) -> bool {
         self.mode & 0o111 != 0
     }
