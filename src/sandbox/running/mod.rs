@@ -76,7 +76,7 @@ impl Sandbox {
     ) -> Result<Self, SandboxError> {
         let controls = backend.controls().await?;
         check_required(spec, &controls)?;
-        let watched = Watch::prepare(spec)?;
+        let watched = Watch::prepare(spec).await?;
         let Started {
             from_init,
             to_init,

@@ -14,6 +14,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::sys::statvfs::fstatvfs;
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Deepest nesting that is followed; each level holds a descriptor.
@@ -42,8 +43,24 @@ pub(super) struct Ceiling {
 }
 
 impl Ceiling {
+    const OPEN: Self = Self {
+        bytes: None,
+        files: None,
+    };
+
     pub(super) fn is_open(self) -> bool {
         self.bytes.is_none() && self.files.is_none()
+    }
+}
+
+impl fmt::Display for Ceiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.bytes, self.files) {
+            (Some(bytes), Some(files)) => write!(f, "{} or {files} files", iec(bytes)),
+            (Some(bytes), None) => f.write_str(&iec(bytes)),
+            (None, Some(files)) => write!(f, "{files} files"),
+            (None, None) => f.write_str("no limit"),
+        }
     }
 }
 
@@ -89,17 +106,44 @@ impl Roots {
 
 /// Whether more lies there than may. Stops counting when that is known.
 pub(super) fn is_over(roots: &Roots, ceiling: Ceiling) -> bool {
-    let mut count = Count {
-        ceiling,
-        uid: roots.uid,
-        bytes: 0,
-        files: 0,
-        linked: HashSet::new(),
+    Count::new(roots, ceiling).add(roots).is_err()
+}
+
+/// Refuses what is over its limit before anything runs: every step would be killed at once.
+pub(super) fn check(roots: &Roots, ceiling: Ceiling) -> Result<(), SandboxError> {
+    if !is_over(roots, ceiling) {
+        return Ok(());
+    }
+    let mut all = Count::new(roots, Ceiling::OPEN);
+    let holds = match all.add(roots) {
+        Ok(()) => format!("it holds {} in {} files", iec(all.bytes), all.files),
+        Err(Over) => "it holds folders that cannot be counted".to_owned(),
     };
-    roots
-        .folders
-        .iter()
-        .any(|folder| count.add_tree(folder.as_fd()).is_err())
+    let mut sets = Vec::new();
+    // What is there, and as much again as the policy thought of.
+    if let Some(most) = ceiling.bytes.filter(|&most| all.bytes > most) {
+        let gibibytes = all.bytes.saturating_add(most).div_ceil(1 << 30);
+        sets.push(format!("`--set workspace.size={gibibytes}GiB`"));
+    }
+    if let Some(most) = ceiling.files.filter(|&most| all.files > most) {
+        let files = all.files.saturating_add(most);
+        sets.push(format!("`--set workspace.inodes={files}`"));
+    }
+    let raise = match sets.is_empty() {
+        true => "take them out".to_owned(),
+        false => format!("raise the limit with {}", sets.join(" ")),
+    };
+    Err(SandboxError::Refused {
+        what: "workspace".to_owned(),
+        why: format!("with the run's home {holds} already, more than {ceiling}"),
+        remedy: format!(
+            "{raise}, or keep data elsewhere and mount it with `--mount src=FOLDER,dst=/data`"
+        ),
+    })
+}
+
+fn iec(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
 }
 
 /// The limit is passed.
@@ -121,6 +165,23 @@ struct Level {
 }
 
 impl Count {
+    fn new(roots: &Roots, ceiling: Ceiling) -> Self {
+        Self {
+            ceiling,
+            uid: roots.uid,
+            bytes: 0,
+            files: 0,
+            linked: HashSet::new(),
+        }
+    }
+
+    fn add(&mut self, roots: &Roots) -> Result<(), Over> {
+        let folders = &roots.folders;
+        folders
+            .iter()
+            .try_for_each(|folder| self.add_tree(folder.as_fd()))
+    }
+
     fn add_tree(&mut self, root: BorrowedFd<'_>) -> Result<(), Over> {
         let mut levels = Vec::new();
         levels.extend(self.open(root, c".")?);
@@ -169,7 +230,7 @@ impl Count {
             let Ok(found) = fstatat(&dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
                 continue;
             };
-            self.add(&found)?;
+            self.add_entry(&found)?;
             if is_folder(&found) {
                 folders.push(name);
             }
@@ -185,7 +246,7 @@ impl Count {
         }
     }
 
-    fn add(&mut self, found: &FileStat) -> Result<(), Over> {
+    fn add_entry(&mut self, found: &FileStat) -> Result<(), Over> {
         self.files += 1;
         let again = found.st_nlink > 1
             && !is_folder(found)

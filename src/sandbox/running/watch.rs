@@ -60,14 +60,24 @@ pub(super) struct Presence {
 
 impl Watch {
     /// # Errors
-    /// Where what is to be measured is not what the specification says.
-    pub(super) fn prepare(spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
+    /// Where what is to be measured is not what the specification says, or over its limit already.
+    pub(super) async fn prepare(spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
+        let roots = Arc::new(Roots::open(spec)?);
+        let ceiling = Ceiling {
+            bytes: spec.limits.workspace_size,
+            files: spec.limits.workspace_inodes,
+        };
+        if !ceiling.is_open() {
+            let roots = Arc::clone(&roots);
+            let checking = tokio::task::spawn_blocking(move || usage::check(&roots, ceiling));
+            checking.await.map_err(|error| SandboxError::Io {
+                context: "failed to measure the workspace".to_owned(),
+                source: std::io::Error::other(error),
+            })??;
+        }
         Ok(Prepared {
-            roots: Arc::new(Roots::open(spec)?),
-            ceiling: Ceiling {
-                bytes: spec.limits.workspace_size,
-                files: spec.limits.workspace_inodes,
-            },
+            roots,
+            ceiling,
             memory: spec.limits.memory,
         })
     }

@@ -150,3 +150,24 @@ async fn a_workspace_that_is_another_folder_now_is_refused() {
     let error = Sandbox::start(&backend, &spec, "x").await.err().unwrap();
     assert!(matches!(error, SandboxError::Refused { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_workspace_over_its_limits_is_refused_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("data"), vec![1; 2 * MIB]).unwrap();
+    let mut spec = workspace(&dir);
+    spec.limits.workspace_size = Some(MIB as u64);
+    spec.limits.workspace_inodes = Some(10);
+    let backend = FakeBackend::new(|_| Part::exit(0, "", ""));
+    let error = Sandbox::start(&backend, &spec, "x").await.err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "workspace: with the run's home it holds 2.0 MiB in 1 files already, more than 1.0 MiB or 10 files"
+    );
+    assert_eq!(
+        error.remedy(),
+        Some(
+            "raise the limit with `--set workspace.size=1GiB`, or keep data elsewhere and mount it with `--mount src=FOLDER,dst=/data`"
+        )
+    );
+}
