@@ -209,8 +209,12 @@ fn refused(errors: &PolicyErrors) -> Failure {
         ),
         failure::USAGE,
     )
-    .remedy(Some(errors.remedy()))
+    // Each has its own above; what was typed is mended where it was typed.
+    .remedy((label != TYPED).then(|| format!("mend it, then run `fumehood policy check {label}`")))
 }
+
+/// The label of `--set`.
+const TYPED: &str = "--set";
 
 /// Pictures for a person; lines for a log. `say` takes the colours out where none are wanted.
 fn look() -> Look {

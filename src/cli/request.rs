@@ -5,6 +5,7 @@ use super::failure::{self, Failure};
 use crate::app::{AppError, SandboxRequest};
 use crate::config::Config;
 use crate::policy::model::BackendChoice;
+use crate::policy::unit::{self, UnitError};
 use crate::protocol::stop::StopReason;
 use crate::sandbox::mount_source::MountRequest;
 use crate::sandbox::wire::StartError;
@@ -62,15 +63,16 @@ fn environment(config: &Config, typed: &[String]) -> Result<BTreeMap<String, Str
 
 /// `90s`, `30m`, `2h`: milliseconds. A bare number has no unit and is refused.
 pub(super) fn duration_ms(flag: &str, text: &str) -> Result<u64, Failure> {
-    let wrong = |why: String| {
+    let wrong = |why: &str| {
         Failure::new(format!("{flag} {text}: {why}"), failure::USAGE)
             .remedy(Some("write a number and a unit, as in 90s, 30m or 2h"))
     };
-    let duration = humantime::parse_duration(text).map_err(|error| wrong(error.to_string()))?;
-    match u64::try_from(duration.as_millis()) {
-        Ok(0) => Err(wrong("it is no time at all".to_owned())),
+    match unit::parse_time(text) {
+        Ok(0) => Err(wrong("it is no time at all")),
         Ok(milliseconds) => Ok(milliseconds),
-        Err(_) => Err(wrong("it is too long".to_owned())),
+        Err(UnitError::NoUnit) => Err(wrong("it has no unit")),
+        Err(UnitError::Unknown) => Err(wrong("it is no number with a unit")),
+        Err(UnitError::Range) => Err(wrong("it is too long")),
     }
 }
 

@@ -52,6 +52,43 @@ fn every_key_reads_back_what_it_shows() {
     }
 }
 
+/// The reference in the README is read as a policy: it names every key, and the defaults it shows are
+/// those there are.
+#[test]
+fn the_readme_shows_every_key_with_its_default() {
+    let readme = include_str!("../../../README.md");
+    let block = readme
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let shown = good(block);
+    assert!(shown.warnings.is_empty());
+    let examples = [
+        "executor.require",
+        "env.set",
+        "env.pass",
+        "git.hosts",
+        "git.remotes",
+    ];
+    let defaults = fixture::policy();
+    for key in crate::policy::schema::KEYS {
+        assert!(
+            shown.origins.get(key.path).is_some(),
+            "{} is missing",
+            key.path
+        );
+        if !examples.contains(&key.path) {
+            let value = |policy| key.form.show(&(key.slot.get)(policy));
+            assert_eq!(value(&shown.policy), value(&defaults), "{}", key.path);
+        }
+    }
+    assert_eq!(
+        (shown.policy.mounts.len(), shown.policy.approval.rules.len()),
+        (1, 1)
+    );
+}
+
 const EVERY_MISTAKE: &str = r#"schema = 1
 name = "Offline Train"
 description = "shows \u001b[2J"
