@@ -6,7 +6,7 @@ use super::action::{Act, CloneAction, ExecAction, FileAction, Origin};
 use super::git_url::check_url;
 use super::judge::{self, ExecFacts, Judgement, by};
 use super::model::{Decision, Policy, Remember};
-use super::permit::{Denial, Permit, Question, Reach, Verdict, digest_of};
+use super::permit::{Asking, Denial, Permit, Question, Reach, Verdict, digest_of};
 use super::text;
 use crate::protocol::event::Approver;
 use crate::protocol::ids::Digest;
@@ -105,7 +105,15 @@ fn verdict<A: Act>(act: A, judgement: Judgement, reach: Reach) -> Verdict<A> {
             };
             Verdict::Allowed(Permit::issue(act, approver))
         }
-        Decision::Ask => Verdict::Ask(Question::new(act, rule, widens, reach)),
+        Decision::Ask => {
+            let asking = Asking {
+                rule,
+                why,
+                widens,
+                reach,
+            };
+            Verdict::Ask(Question::new(act, asking))
+        }
         Decision::Deny => Verdict::Denied(Denial {
             rule,
             why: match widens {

@@ -259,7 +259,10 @@ impl Judge<'_> {
                 Decision::Allow,
                 "it stays inside the sandbox, and this run had its first yes",
             ),
-            (Contained::AfterFirstYes, false) => (Decision::Ask, "it is the first of this run"),
+            (Contained::AfterFirstYes, false) => (
+                Decision::Ask,
+                "it is the first of this run; after a yes, what stays inside the sandbox needs none",
+            ),
             (Contained::Ask, _) => (Decision::Ask, "the policy asks about each execution"),
         };
         // A policy that answers "no" by default asks nobody.

@@ -56,11 +56,18 @@ impl<A> Permit<A> {
 pub struct Question<A> {
     act: A,
     digest: Digest,
+    asking: Asking,
+}
+
+/// Why there is a question, and what a yes to it can mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asking {
     /// The rule or default that asks.
-    rule: String,
+    pub(super) rule: String,
+    pub(super) why: String,
     /// Where the act goes beyond the policy: the line that would put it inside.
-    widens: Option<String>,
-    reach: Reach,
+    pub(super) widens: Option<String>,
+    pub(super) reach: Reach,
 }
 
 /// How far a yes may reach.
@@ -73,14 +80,12 @@ pub enum Reach {
 }
 
 impl<A: Act> Question<A> {
-    pub(super) fn new(act: A, rule: String, widens: Option<String>, reach: Reach) -> Self {
+    pub(super) fn new(act: A, asking: Asking) -> Self {
         let digest = digest_of(&act);
         Self {
             act,
             digest,
-            rule,
-            widens,
-            reach,
+            asking,
         }
     }
 
@@ -88,13 +93,13 @@ impl<A: Act> Question<A> {
     pub fn grant(self, shown: &Digest, approver: Approver) -> Result<Permit<A>, Denial> {
         if *shown != self.digest {
             return Err(Denial {
-                rule: self.rule,
+                rule: self.asking.rule,
                 why: "the answer was given to another question".into(),
             });
         }
-        if let (Some(line), Approver::YesFlag) = (&self.widens, &approver) {
+        if let (Some(line), Approver::YesFlag) = (&self.asking.widens, &approver) {
             return Err(Denial {
-                rule: self.rule,
+                rule: self.asking.rule,
                 why: format!("--yes answers only inside the policy; add to it: {line}"),
             });
         }
@@ -108,7 +113,7 @@ impl<A: Act> Question<A> {
     /// A no.
     pub fn refuse(self, why: impl Into<String>) -> Denial {
         Denial {
-            rule: self.rule,
+            rule: self.asking.rule,
             why: why.into(),
         }
     }
@@ -122,15 +127,19 @@ impl<A> Question<A> {
         &self.digest
     }
     pub fn rule(&self) -> &str {
-        &self.rule
+        &self.asking.rule
+    }
+    /// Why it asks, in words for a person.
+    pub fn why(&self) -> &str {
+        &self.asking.why
     }
     /// How far a yes may reach.
     pub fn reach(&self) -> Reach {
-        self.reach
+        self.asking.reach
     }
     /// The line that would put the act inside the policy, where it goes beyond it.
     pub fn widens(&self) -> Option<&str> {
-        self.widens.as_deref()
+        self.asking.widens.as_deref()
     }
 }
 

@@ -15,6 +15,8 @@ pub struct QuestionView {
     pub summary: String,
     /// The rule or default that asks.
     pub rule: String,
+    /// Why it asks, in words for a person.
+    pub why: String,
     /// Where the act goes beyond the policy: the line that would put it inside. Such a question is
     /// answered by a person or not at all; `--yes` does not count.
     pub widens: Option<String>,

@@ -231,6 +231,7 @@ impl About {
             action: self.action.clone(),
             summary: self.summary.clone(),
             rule: question.rule().to_owned(),
+            why: question.why().to_owned(),
             widens: question.widens().map(str::to_owned),
             for_run: question.reach() == Reach::Run,
             body,

@@ -88,6 +88,8 @@ fn exec(argv: &[&str], files: Vec<FileView>) -> QuestionView {
         action: "exec".into(),
         summary: argv.join(" "),
         rule: "approval.contained".into(),
+        why: "it is the first of this run; after a yes, what stays inside the sandbox needs none"
+            .into(),
         widens: None,
         for_run: true,
         body: QuestionBody::Exec(Box::new(ExecView {
@@ -106,6 +108,7 @@ fn clone_question() -> QuestionView {
     QuestionView {
         action: "clone".into(),
         rule: "git".into(),
+        why: "the policy does not list where it comes from".into(),
         widens: Some("git.hosts = [\"example.org\"]".into()),
         for_run: false,
         body: QuestionBody::Clone(CloneView {
@@ -236,6 +239,7 @@ mod hostile {
                 file(&path, FileChange::Changed { diff: text.clone() }),
             ]);
             question.rule = word.clone();
+            question.why = text.clone();
             question.widens = Some(text.clone());
             let shown = drawn(&question, columns, Fold::Nothing);
             let text = plain(&shown.text);

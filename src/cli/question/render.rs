@@ -58,16 +58,21 @@ pub(super) fn question(question: &QuestionView, shape: Shape, fold: Fold) -> Sho
     }
     if let Some(line) = &question.widens {
         page.gap();
-        page.text(&format!(
-            "{YELLOW}This goes beyond the policy.{YELLOW:#} The line that would put it inside:"
-        ));
+        page.prose(
+            "This goes beyond the policy. The line that would put it inside:",
+            YELLOW,
+        );
         page.code("  ", &visible(line), BOLD);
     }
+    page.gap();
+    let because = format!(
+        "asked by {}: {}",
+        visible(&question.rule),
+        visible(&question.why)
+    );
+    page.prose(&because, DIM);
     let digest: String = visible(question.digest.as_str()).chars().take(12).collect();
-    page.close(&format!(
-        "{DIM}asked by {} · {digest}{DIM:#}",
-        visible(&question.rule)
-    ))
+    page.close(&format!("{DIM}{digest}{DIM:#}"))
 }
 
 /// The answers, and where one is typed.
@@ -216,7 +221,8 @@ fn clone(page: &mut Page, view: &CloneView) {
         |rev| format!("branch, tag or commit {}", visible(rev)),
     );
     page.code("  ", &format!("{rev}, into {}", visible(&view.into)), DIM);
-    page.text(&format!(
-        "  {DIM}nothing in it is run; what is later run from it asks as the policy says{DIM:#}"
-    ));
+    page.prose(
+        "Nothing in it is run; what is later run from it asks as the policy says.",
+        DIM,
+    );
 }

@@ -62,6 +62,22 @@ impl Page {
         }
     }
 
+    /// A sentence, broken between words where it can be.
+    pub(super) fn prose(&mut self, words: &str, style: Style) {
+        let room = self.shape.columns.saturating_sub(3).max(NARROWEST);
+        let mut line = String::new();
+        for word in words.split(' ') {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+                self.code("", &std::mem::take(&mut line), style);
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        self.code("", &line, style);
+    }
+
     /// A file's lines with their numbers.
     pub(super) fn numbered(&mut self, text: &str) {
         let width = lines(text).count().to_string().len().max(3);
@@ -94,7 +110,6 @@ impl Page {
     }
 
     pub(super) fn close(mut self, words: &str) -> Shown {
-        self.gap();
         self.out.push_str(&format!("{CYAN}└{CYAN:#} {words}\n"));
         Shown {
             text: self.out,
