@@ -97,7 +97,7 @@ pub fn lay_down_remote(
     private(&remotes)?;
     crate::workspace::remove_tree(&dir)?;
     crate::repo::lay_down(&dir, files)?;
-    Ok(format!("file://{}", dir.display()))
+    Ok(crate::repo::file_url(&dir))
 }
 
 /// Reads a finished run's record back and says how it stands.

@@ -1,10 +1,27 @@
 //! The one spelling in which the URL of a repository is taken, and words for every other. Pure.
 
 use super::git_url::{Scheme, UrlError};
+use std::path::Path;
 use url::Url;
 
 /// Longest URL taken.
 const MAX_URL: usize = 2048;
+
+/// Characters that a URL holds only behind a percent sign.
+const NEVER_PLAIN: &[u8] = b" \"#$'<>?[]^`{|}";
+
+/// The URL of a folder on this machine, in the spelling that is taken. Folders whose names hold control
+/// characters, backslashes or percent signs have none.
+pub fn file_url(path: &Path) -> String {
+    let mut url = String::from("file://");
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            0x21..=0x7e if !NEVER_PLAIN.contains(&byte) => url.push(char::from(byte)),
+            _ => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url
+}
 
 /// One spelling of each URL, and three schemes.
 pub(super) fn parse(text: &str) -> Result<(Url, Scheme), UrlError> {
@@ -168,7 +185,7 @@ fn check_path(text: &str, path: &str) -> Result<(), UrlError> {
             .and_then(|code| u8::from_str_radix(code, 16).ok());
         // Only what cannot be written plainly may be written with a percent sign.
         match code {
-            Some(b' ' | b'[' | b']' | b'{' | b'}' | b'^' | b'|' | 0x80..) => rest = &after[2..],
+            Some(byte) if byte >= 0x80 || NEVER_PLAIN.contains(&byte) => rest = &after[2..],
             _ => {
                 return refuse(
                     "it hides characters behind percent signs",

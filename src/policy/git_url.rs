@@ -10,6 +10,7 @@
 //! One rule catches most tricks: the URL must be written exactly as the parser would write it back.
 //! Whether a name leads to a public address is known only after resolving it, and not judged here.
 
+pub use super::git_spelling::file_url;
 use super::git_spelling::{parse, shown, spelling};
 use super::model::GitPolicy;
 use serde::Serialize;

@@ -1,4 +1,5 @@
 use super::*;
+use std::path::Path;
 
 fn policy(remotes: &[&str]) -> GitPolicy {
     GitPolicy {
@@ -299,5 +300,25 @@ fn entries_of_a_policy_are_judged_too() {
         "",
     ] {
         assert!(check_remote(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn folders_have_a_url_that_is_taken_and_leads_back() {
+    for path in [
+        "/srv/repos/x",
+        "/home/ada lovelace/x",
+        "/home/größe/x",
+        "/home/o'brien/[x]{y}",
+        "/a#b/c?d/e&f/g=h/~i/$j",
+    ] {
+        let url = file_url(Path::new(path));
+        let checked = check_url(&url, &policy(&[&url])).unwrap();
+        assert!(checked.is_listed(), "{url}");
+        assert_eq!(checked.url().to_file_path().unwrap(), Path::new(path));
+    }
+    for path in ["/a%b", "/a\\b", "/a\nb", "relative", "/a/../b", "/a//b"] {
+        let url = file_url(Path::new(path));
+        assert!(check_url(&url, &policy(&[&url])).is_err(), "{url}");
     }
 }

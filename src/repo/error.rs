@@ -199,6 +199,10 @@ impl RepoError {
 /// For what this version does not fetch itself.
 const BY_HAND: &str = "clone it yourself and hand it in: --mount src=DIR,dst=/data/NAME";
 
+pub(super) fn too_big(limit: Limit) -> RepoError {
+    RepoError::TooBig { limit }
+}
+
 fn is_short_id(rev: &str) -> bool {
     (4..40).contains(&rev.len()) && rev.bytes().all(|b| b.is_ascii_hexdigit())
 }

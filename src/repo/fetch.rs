@@ -9,11 +9,12 @@
 
 use super::error::{RepoError, brief};
 use super::link::{Extent, Link};
+use super::objects::commit_of;
 use super::pkt::Advert;
 use super::report::Progress;
 use super::transport::with_link;
 use crate::policy::git_url::CheckedUrl;
-use git2::{AutotagOption, Direction, FetchOptions, ObjectType, Oid, Remote, RemoteCallbacks};
+use git2::{AutotagOption, Direction, FetchOptions, Oid, Remote, RemoteCallbacks};
 use git2::{Repository, RepositoryInitOptions};
 use std::fmt;
 use std::path::Path;
@@ -136,12 +137,8 @@ pub(super) fn fetch(
         }
         done => done?,
     }
-    let commit = match rev {
-        Rev::Commit(id) => has_commit(repository, *id).then_some(*id),
-        _ => tip(repository)?,
-    };
     Ok(Found {
-        commit: commit.ok_or_else(|| missing(&advert, checked, rev))?,
+        commit: commit(repository, rev)?.ok_or_else(|| missing(&advert, checked, rev))?,
         reference: chosen.reference(),
         whole_history: extent == Extent::WholeHistory,
     })
@@ -229,19 +226,15 @@ fn receive(
     remote.fetch(&[refspec], Some(&mut options), None)
 }
 
-/// The commit behind the fetched reference; a tag of something else has none.
-fn tip(repository: &Repository) -> Result<Option<Oid>, RepoError> {
-    let reference = repository
-        .find_reference(TIP)
-        .map_err(|error| RepoError::git(&error))?;
-    Ok(reference.peel_to_commit().ok().map(|commit| commit.id()))
-}
-
-fn has_commit(repository: &Repository, id: Oid) -> bool {
-    repository
-        .odb()
-        .and_then(|odb| odb.read_header(id))
-        .is_ok_and(|(_, kind)| kind == ObjectType::Commit)
+/// What the fetched reference, or the id, leads to: a commit, or nothing of use.
+fn commit(repository: &Repository, rev: &Rev) -> Result<Option<Oid>, RepoError> {
+    let failed = |error: git2::Error| RepoError::git(&error);
+    let id = match rev {
+        Rev::Commit(id) => Some(*id),
+        Rev::Default | Rev::Name(_) => repository.find_reference(TIP).map_err(failed)?.target(),
+    };
+    let odb = repository.odb().map_err(failed)?;
+    Ok(id.and_then(|id| commit_of(&odb, id)))
 }
 
 fn missing(advert: &Advert, checked: &CheckedUrl, rev: &Rev) -> RepoError {

@@ -3,7 +3,8 @@
 //! The outcome is a list of instructions that the writer follows, and notes on what was left out.
 //! Trees are parsed here, byte by byte: what git's own tools would refuse to make is met as it is.
 
-use super::error::{Limit, RepoError, brief, brief_path};
+use super::error::{Limit, RepoError, brief, brief_path, too_big};
+use super::objects::{MAX_FILE, MAX_TREE, read, size_of};
 use super::report::{Listed, Note};
 use crate::policy::gate::PROTECTED;
 use crate::policy::model::GitPolicy;
@@ -11,15 +12,11 @@ use git2::{ObjectType, Odb, Oid};
 use std::collections::HashSet;
 
 /// Folders within folders.
-pub(super) const MAX_DEPTH: u64 = 64;
+const MAX_DEPTH: u64 = 64;
 /// Bytes of a path below the repository's root.
 const MAX_PATH: u64 = 2048;
 /// Bytes of one name: what Linux file systems take.
 const MAX_NAME: usize = 255;
-/// Bytes of one tree, and of one commit.
-const MAX_TREE: u64 = 16 << 20;
-/// Bytes of one file: it is held in memory while it is written.
-pub(super) const MAX_FILE: u64 = 128 << 20;
 /// Bytes of `.gitmodules` that are looked at.
 const MAX_MODULES: u64 = 64 << 10;
 
@@ -282,49 +279,6 @@ fn is_setting(name: &[u8]) -> bool {
     PROTECTED
         .iter()
         .any(|protected| name.eq_ignore_ascii_case(protected.as_bytes()))
-}
-
-/// An object of this type and at most this size.
-pub(super) fn read<'a>(
-    odb: &'a Odb<'_>,
-    id: Oid,
-    kind: ObjectType,
-    max: u64,
-) -> Result<git2::OdbObject<'a>, RepoError> {
-    if size_of(odb, id, kind)? > max {
-        return Err(too_big(Limit::Object(max)));
-    }
-    odb.read(id).map_err(|error| RepoError::git(&error))
-}
-
-fn size_of(odb: &Odb<'_>, id: Oid, kind: ObjectType) -> Result<u64, RepoError> {
-    let (size, found) = odb
-        .read_header(id)
-        .map_err(|error| RepoError::git(&error))?;
-    if found != kind {
-        return Err(RepoError::Damaged {
-            why: format!("{id} is a {found} where a {kind} belongs"),
-        });
-    }
-    Ok(size as u64)
-}
-
-fn too_big(limit: Limit) -> RepoError {
-    RepoError::TooBig { limit }
-}
-
-/// The tree of a commit. Commits are parsed only as far as that.
-pub(super) fn tree_of(odb: &Odb<'_>, commit: Oid) -> Result<Oid, RepoError> {
-    let object = read(odb, commit, ObjectType::Commit, MAX_TREE)?;
-    object
-        .data()
-        .strip_prefix(b"tree ")
-        .and_then(|rest| rest.get(..40))
-        .and_then(|id| std::str::from_utf8(id).ok())
-        .and_then(|id| Oid::from_str(id).ok())
-        .ok_or_else(|| RepoError::Damaged {
-            why: format!("the commit {commit} does not parse"),
-        })
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@
 use super::body::Body;
 use super::client::{self, causes};
 use super::error::{RepoError, brief};
-use super::judge::MAX_FILE;
 use super::net::{NetConfig, Watch};
+use super::objects::MAX_FILE;
 use super::pack::PackBounds;
 use super::pkt::Advert;
 use crate::policy::git_url::{CheckedUrl, Listing, check_url};

@@ -22,13 +22,14 @@ mod lay_down;
 mod link;
 mod local;
 mod net;
+mod objects;
 mod pack;
 mod pkt;
 mod report;
 mod transport;
 mod write;
 
-pub use crate::policy::git_url::{CheckedUrl, Listing, UrlError, check_url};
+pub use crate::policy::git_url::{CheckedUrl, Listing, UrlError, check_url, file_url};
 pub use error::{Limit, RepoError};
 pub use lay_down::lay_down;
 pub use net::{NetConfig, ProxyConfig};
@@ -41,8 +42,9 @@ use crate::policy::git_url::Scheme;
 use crate::policy::model::{GitPolicy, Policy};
 use crate::policy::permit::Permit;
 use fetch::{Found, Rev};
-use git2::Repository;
+use git2::Odb;
 use judge::Judged;
+use local::Local;
 use net::Watch;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -99,6 +101,9 @@ impl RepoClient {
             .workspace
             .try_clone_to_owned()
             .map_err(RepoError::io("open the workspace for", &act.into))?;
+        // Nobody waits any more: then nothing is to be written any more, either.
+        let stop = cancel.child_token();
+        let _stopped_when_dropped = stop.clone().drop_guard();
         // Whatever the permit says, these forms of URL and revision are never used.
         let job = Job {
             checked: check_url(&act.url, &ground.policy.git)?,
@@ -109,7 +114,7 @@ impl RepoClient {
             owner: ground.owner,
             scratch: ground.scratch.to_owned(),
             config: self.config.clone(),
-            watch: Watch::new(&self.config, cancel.clone()),
+            watch: Watch::new(&self.config, stop.clone()),
         };
         write::check_into(&job.into)?;
         let (told, mut seen) = latest::channel(None);
@@ -141,15 +146,15 @@ struct Job {
     watch: Watch,
 }
 
-/// A repository at hand, and what of it will be written.
+/// Objects at hand, and what of them will be written.
 struct Taken {
-    repository: Repository,
+    odb: Odb<'static>,
     found: Found,
     judged: Judged,
     received: u64,
     not_a_tip: bool,
     moved_to: Option<String>,
-    /// Holds the repository, where it was fetched; goes after it.
+    /// Holds the objects, where it was fetched; goes after it.
     _scratch: Option<TempDir>,
 }
 
@@ -197,9 +202,9 @@ impl Job {
 
     fn take(&self, progress: &mut dyn FnMut(Progress)) -> Result<Taken, RepoError> {
         if self.checked.scheme() == Scheme::File {
-            let repository = local::open(&self.checked)?;
-            let found = local::find(&repository, &self.checked, &self.rev)?;
-            return self.judged(repository, found);
+            let local = Local::open(&self.checked)?;
+            let found = local.find(&self.checked, &self.rev)?;
+            return self.judged(local.odb, found);
         }
         let scratch = tempfile::Builder::new()
             .prefix("clone-")
@@ -213,7 +218,8 @@ impl Job {
             &self.watch,
         )?);
         let found = fetch::fetch(&repository, &self.checked, &self.rev, &link, progress)?;
-        let mut taken = self.judged(repository, found)?;
+        drop(repository);
+        let mut taken = self.judged(objects::open(&scratch.path().join("objects"))?, found)?;
         taken.received = link.received();
         taken.moved_to = link.moved_to();
         taken.not_a_tip = taken.found.reference.is_none();
@@ -221,13 +227,11 @@ impl Job {
         Ok(taken)
     }
 
-    fn judged(&self, repository: Repository, found: Found) -> Result<Taken, RepoError> {
-        let odb = repository.odb().map_err(|error| RepoError::git(&error))?;
-        let tree = judge::tree_of(&odb, found.commit)?;
+    fn judged(&self, odb: Odb<'static>, found: Found) -> Result<Taken, RepoError> {
+        let tree = objects::tree_of(&odb, found.commit)?;
         let judged = judge::judge(&odb, tree, &self.policy, &|| self.watch.check())?;
-        drop(odb);
         Ok(Taken {
-            repository,
+            odb,
             found,
             judged,
             received: 0,
@@ -242,15 +246,13 @@ impl Job {
         taken: &Taken,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<CloneReport, RepoError> {
-        let odb = taken
-            .repository
-            .odb()
-            .map_err(|error| RepoError::git(&error))?;
         let total = taken.judged.files;
-        let mut notes = self.place()?.write(&odb, &taken.judged, &mut |files| {
-            progress(Progress::Writing { files, total });
-            self.watch.check()
-        })?;
+        let mut notes = self
+            .place()?
+            .write(&taken.odb, &taken.judged, &mut |files| {
+                progress(Progress::Writing { files, total });
+                self.watch.check()
+            })?;
         if let Some(url) = &taken.moved_to {
             notes.push(Note::Moved(url.clone()));
         }

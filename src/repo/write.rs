@@ -11,7 +11,8 @@
 //! not send a write elsewhere: no link is followed, nothing that exists is opened for writing.
 
 use super::error::{RepoError, brief_path};
-use super::judge::{Judged, MAX_FILE, Step, read};
+use super::judge::{Judged, Step};
+use super::objects::{MAX_FILE, read};
 use super::report::{Listed, Note};
 use git2::{ObjectType, Odb};
 use nix::dir::Dir;

@@ -10,7 +10,7 @@ use fumehood::protocol::event::Approver;
 use fumehood::protocol::ids::RunId;
 use fumehood::repo::{
     CloneReport, Ground, NetConfig, Note, Owner, Progress, ProxyConfig, RepoClient, RepoError,
-    lay_down,
+    file_url, lay_down,
 };
 use git2::{Oid, Repository, Signature, Time};
 use std::fs::{self, File};
@@ -144,10 +144,6 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-pub(crate) fn file_url(path: &Path) -> String {
-    format!("file://{}", path.display())
 }
 
 const FILES: &[(&str, &[u8])] = &[
@@ -609,5 +605,65 @@ async fn laying_files_down_gives_the_same_commit_every_time() {
         let at = bench.repos().join("bad");
         assert!(lay_down(&at, &[(bad, b"")]).is_err(), "{bad}");
         assert!(!at.exists(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_git_packed_is_read_all_the_same() {
+    let mut bench = Bench::new();
+    let at = bench.repos().join("r");
+    let made = history(&at);
+    let git = |arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.env("GIT_CONFIG_GLOBAL", "/dev/null").arg("-C").arg(&at);
+        assert!(git.args(arguments).status().unwrap().success());
+    };
+    git(&["gc", "--quiet", "--aggressive"]);
+    git(&["pack-refs", "--all"]);
+    let server = GitServer::start(&at);
+    for url in [file_url(&at), server.url()] {
+        for (rev, id) in [
+            (None, made.second),
+            (Some("v1"), made.first),
+            (Some("dev"), made.dev),
+        ] {
+            bench.rev = rev.map(ToOwned::to_owned);
+            let report = bench.clone_listed(&url).await.unwrap();
+            assert_eq!(report.commit, id.to_string(), "{url} {rev:?}");
+            fs::remove_dir_all(bench.workspace().join("repo")).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_listed_folder_itself_may_be_reached_through_a_link() {
+    let mut bench = Bench::new();
+    let real = bench.repos().join("real folder");
+    lay_down(&real.join("r"), FILES).unwrap();
+    let listed = bench.repos().join("listed");
+    symlink(&real, &listed).unwrap();
+    bench
+        .clone_listed(&file_url(&listed.join("r")))
+        .await
+        .unwrap();
+    assert_eq!(written(&bench), expected(FILES));
+}
+
+#[tokio::test]
+async fn a_clone_that_nobody_waits_for_any_more_writes_nothing() {
+    let mut bench = Bench::new();
+    let at = bench.repos().join("r");
+    let many: Vec<_> = (0..3000).map(|n| format!("f{n}")).collect();
+    let files: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    lay_down(&at, &files).unwrap();
+    for wait in [1, 5, 20, 60] {
+        let url = file_url(&at);
+        let clone = bench.clone_listed(&url);
+        let _given_up = tokio::time::timeout(Duration::from_millis(wait), clone).await;
+    }
+    // Whole, if one was quick enough, or not there at all.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for name in names(&bench.workspace()) {
+        assert_eq!(names(&bench.workspace().join(name)).len(), 3000);
     }
 }

@@ -1,9 +1,9 @@
 //! Servers that are down, wrong, slow or hostile: each ends in one clear error, in time.
 
 use crate::git_http::{GitServer, HttpServer, REFS, Request, begin, begin_git, pkt, reply};
-use crate::repo::{Bench, file_url, names};
+use crate::repo::{Bench, names};
 use flate2::{Compression, write::ZlibEncoder};
-use fumehood::repo::{Limit, RepoError, UrlError, lay_down};
+use fumehood::repo::{Limit, RepoError, UrlError, file_url, lay_down};
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

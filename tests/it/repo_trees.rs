@@ -1,8 +1,8 @@
 //! Hostile repositories: each is refused, whichever way it comes, and nothing of it is written.
 
 use crate::git_http::GitServer;
-use crate::repo::{Bench, commit, file_url, names};
-use fumehood::repo::{Limit, RepoError};
+use crate::repo::{Bench, commit, names};
+use fumehood::repo::{Limit, RepoError, file_url};
 use git2::{ObjectType, Oid, Repository};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -350,6 +350,14 @@ async fn a_local_repository_that_reads_from_elsewhere_is_refused() {
             fs::remove_dir_all(at.join("refs")).unwrap();
             symlink(secret.join("refs"), at.join("refs")).unwrap();
         }),
+        ("packs are a link", |at, secret| {
+            fs::remove_dir_all(at.join("objects/pack")).unwrap();
+            symlink(secret.join("objects/pack"), at.join("objects/pack")).unwrap();
+        }),
+        ("one object is a link", |at, secret| {
+            fs::create_dir(at.join("objects/aa")).unwrap();
+            symlink(secret, at.join("objects/aa").join("b".repeat(38))).unwrap();
+        }),
         (".git is a file", |at, secret| {
             fs::write(at.join(".git"), format!("gitdir: {}\n", secret.display())).unwrap();
         }),
@@ -428,4 +436,46 @@ async fn hooks_filters_and_settings_of_a_local_repository_do_not_run() {
         b"plain"
     );
     assert!(!marker.exists());
+}
+
+#[tokio::test]
+async fn references_that_are_links_pipes_or_endless_are_refused() {
+    let mut bench = Bench::new();
+    type Trap = fn(&Path);
+    let traps: &[(&str, Trap)] = &[
+        ("HEAD is a link", |at| {
+            fs::remove_file(at.join("HEAD")).unwrap();
+            symlink("/etc/passwd", at.join("HEAD")).unwrap();
+        }),
+        ("HEAD is a pipe", |at| {
+            fs::remove_file(at.join("HEAD")).unwrap();
+            nix::unistd::mkfifo(&at.join("HEAD"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }),
+        ("HEAD leads to itself", |at| {
+            fs::write(at.join("HEAD"), "ref: HEAD\n").unwrap()
+        }),
+        ("HEAD leads out", |at| {
+            fs::write(at.join("HEAD"), "ref: ../../x\n").unwrap()
+        }),
+        ("HEAD is big", |at| {
+            fs::write(at.join("HEAD"), vec![b'0'; 1 << 20]).unwrap()
+        }),
+        ("HEAD is noise", |at| {
+            fs::write(at.join("HEAD"), [0xff; 40]).unwrap()
+        }),
+        ("references are sparse", |at| {
+            let file = fs::File::create(at.join("packed-refs")).unwrap();
+            file.set_len(1 << 40).unwrap();
+        }),
+    ];
+    for (n, (what, trap)) in traps.iter().enumerate() {
+        let at = bench.repos().join(format!("t{n}"));
+        Forge::new(&at);
+        trap(&at);
+        let error = bench.refused(&file_url(&at)).await;
+        assert!(
+            matches!(error, RepoError::Local { .. } | RepoError::Empty { .. }),
+            "{what}: {error:?}"
+        );
+    }
 }
