@@ -15,13 +15,14 @@ use super::net::{NetConfig, Watch};
 use super::objects::MAX_FILE;
 use super::pack::PackBounds;
 use super::pkt::Advert;
-use crate::policy::git_url::{CheckedUrl, Listing, check_url};
+use crate::policy::git_url::{CheckedUrl, check_url};
 use crate::policy::model::GitPolicy;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use url::Url;
 
 /// Hops within the same origin.
 const MAX_REDIRECTS: usize = 3;
@@ -187,29 +188,11 @@ impl Link {
         locked(&self.base).clone()
     }
 
-    /// A redirect is a new URL under the same rules, at the same origin.
     fn follow(&self, response: &Response) -> Result<(), RepoError> {
         let to = location(response);
-        let target = response
-            .url()
-            .join(to)
-            .map_err(|_| self.redirected(to, "which is no URL"))?;
-        let (path, _) = target
-            .as_str()
-            .split_once("/info/refs")
-            .ok_or_else(|| self.redirected(to, "which is not the list of a repository"))?;
-        let checked = check_url(path, &self.policy)
-            .map_err(|_| self.redirected(to, "which the policy does not allow"))?;
-        if checked.url().origin() != self.checked.url().origin() || checked.url().scheme() == "file"
-        {
-            return Err(self.redirected(to, "which is another host, port or scheme"));
-        }
-        if matches!(self.checked.listing(), Listing::Remote { .. })
-            && checked.listing() != self.checked.listing()
-        {
-            return Err(self.redirected(to, "which is outside the listed prefix"));
-        }
-        *locked(&self.base) = path.to_owned();
+        let base = redirect(&self.checked, &self.policy, response.url(), to)
+            .map_err(|why| self.redirected(to, why))?;
+        *locked(&self.base) = base;
         Ok(())
     }
 
@@ -287,6 +270,28 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A redirect is a new URL under the same rules, at the same origin: the repository it leads to. Pure.
+fn redirect(
+    checked: &CheckedUrl,
+    policy: &GitPolicy,
+    from: &Url,
+    to: &str,
+) -> Result<String, &'static str> {
+    let target = from.join(to).map_err(|_| "which is no URL")?;
+    let (base, _) = target
+        .as_str()
+        .split_once("/info/refs")
+        .ok_or("which is not the list of a repository")?;
+    let found = check_url(base, policy).map_err(|_| "which the policy does not allow")?;
+    if found.scheme() != checked.scheme() || found.url().origin() != checked.url().origin() {
+        return Err("which is another host, port or scheme");
+    }
+    if found.listing() != checked.listing() {
+        return Err("which is outside the listed prefix");
+    }
+    Ok(base.to_owned())
+}
+
 /// As git does: the service's path comes after the whole URL, query included.
 fn join(base: &str, path: &str, query: Option<&str>) -> String {
     let mut url = format!("{base}/{path}");
@@ -303,4 +308,70 @@ fn location(response: &Response) -> &str {
         .get(LOCATION)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leads(url: &str, to: &str) -> Result<String, &'static str> {
+        let policy = GitPolicy {
+            hosts: vec!["github.com".into(), "gitlab.com".into()],
+            remotes: vec![
+                "http://127.0.0.1:8000/public/".into(),
+                "file:///srv/".into(),
+            ],
+            max_bytes: 1,
+            max_files: 1,
+        };
+        let checked = check_url(url, &policy).unwrap();
+        let from = join(url, "info/refs", Some("service=git-upload-pack"));
+        redirect(&checked, &policy, &from.parse().unwrap(), to)
+    }
+
+    #[test]
+    fn a_redirect_leads_to_the_same_origin_only_whatever_else_is_listed() {
+        let rest = "/info/refs?service=git-upload-pack";
+        let github = "https://github.com/old/name";
+        for (to, base) in [
+            ("/new/name", "https://github.com/new/name"),
+            (
+                "https://github.com/new/name.git",
+                "https://github.com/new/name.git",
+            ),
+        ] {
+            assert_eq!(leads(github, &format!("{to}{rest}")), Ok(base.into()));
+        }
+        for to in [
+            "https://gitlab.com/old/name",
+            "https://example.org/old/name",
+            "https://github.com:8443/old/name",
+            "http://github.com/old/name",
+            "http://127.0.0.1:8000/public/x",
+            "file:///srv/x",
+            "//gitlab.com/x",
+            "https://user@github.com/x",
+        ] {
+            assert!(leads(github, &format!("{to}{rest}")).is_err(), "{to}");
+        }
+        let local = "http://127.0.0.1:8000/public/x";
+        assert!(leads(local, &format!("/public/y{rest}")).is_ok());
+        assert!(leads(local, &format!("/private/y{rest}")).is_err());
+        // A host that a person allowed once stays the same host.
+        let unlisted = "https://example.org/x";
+        assert!(leads(unlisted, &format!("/y{rest}")).is_ok());
+        assert!(leads(unlisted, &format!("https://example.com/y{rest}")).is_err());
+    }
+
+    #[test]
+    fn the_service_comes_after_the_whole_url() {
+        assert_eq!(
+            join("https://h/r", "a/b", Some("c=d")),
+            "https://h/r/a/b?c=d"
+        );
+        assert_eq!(
+            join("https://h/r?x=y", "a/b", Some("c=d")),
+            "https://h/r?x=y/a/b&c=d"
+        );
+    }
 }

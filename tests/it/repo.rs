@@ -649,21 +649,52 @@ async fn the_listed_folder_itself_may_be_reached_through_a_link() {
     assert_eq!(written(&bench), expected(FILES));
 }
 
+/// Lays down so many files that writing them takes a while.
+fn many_files(at: &Path) {
+    let many: Vec<_> = (0..15_000).map(|n| format!("f{n}")).collect();
+    let files: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    lay_down(at, &files).unwrap();
+}
+
+/// Waits until a clone has begun to write.
+async fn writing_began(workspace: PathBuf) {
+    while names(&workspace).is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
-async fn a_clone_that_nobody_waits_for_any_more_writes_nothing() {
+async fn a_clone_that_is_cancelled_while_it_writes_leaves_nothing() {
     let mut bench = Bench::new();
     let at = bench.repos().join("r");
-    let many: Vec<_> = (0..3000).map(|n| format!("f{n}")).collect();
-    let files: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
-    lay_down(&at, &files).unwrap();
-    for wait in [1, 5, 20, 60] {
-        let url = file_url(&at);
-        let clone = bench.clone_listed(&url);
-        let _given_up = tokio::time::timeout(Duration::from_millis(wait), clone).await;
+    many_files(&at);
+    let (workspace, cancel) = (bench.workspace(), bench.cancel.clone());
+    tokio::spawn(async move {
+        writing_began(workspace).await;
+        cancel.cancel();
+    });
+    // `refused` looks whether anything is left over.
+    let error = bench.refused(&file_url(&at)).await;
+    assert!(matches!(error, RepoError::Cancelled), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_clone_that_nobody_waits_for_any_more_stops_and_leaves_nothing() {
+    let mut bench = Bench::new();
+    let at = bench.repos().join("r");
+    many_files(&at);
+    let workspace = bench.workspace();
+    let url = file_url(&at);
+    tokio::select! {
+        done = bench.clone_listed(&url) => panic!("too quick for this test: {done:?}"),
+        () = writing_began(workspace.clone()) => {}
     }
-    // Whole, if one was quick enough, or not there at all.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    for name in names(&bench.workspace()) {
-        assert_eq!(names(&bench.workspace().join(name)).len(), 3000);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!workspace.join("repo").exists());
+        if names(&workspace).is_empty() {
+            return;
+        }
     }
+    panic!("left over: {:?}", names(&workspace));
 }
