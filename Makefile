@@ -14,3 +14,7 @@ test: setup
 lint:
 	cargo fmt --check
 	FUMEHOOD_CHECK_INIT=1 cargo clippy --locked --all-targets -- -D warnings
+
+# Figures as ratios to what is measured beside them. Lines that need an engine say where there is none.
+bench:
+	DOCKER_HOST="$$(tests/setup --engine || true)" cargo bench --locked --bench ratios
