@@ -177,24 +177,33 @@ fn check_path(text: &str, path: &str) -> Result<(), UrlError> {
         }
     }
     // The parser writes `/a/../b` back as `/b`, so what is left here was in the text itself.
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('%') {
-        let code = after
-            .get(..2)
-            .filter(|code| code.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|code| u8::from_str_radix(code, 16).ok());
-        // Only what cannot be written plainly may be written with a percent sign.
-        match code {
-            Some(byte) if byte >= 0x80 || NEVER_PLAIN.contains(&byte) => rest = &after[2..],
-            _ => {
-                return refuse(
-                    "it hides characters behind percent signs",
-                    "write letters, digits, dots and slashes plainly",
-                );
-            }
-        }
+    if !text.split('%').skip(1).all(hides_nothing) || holds_controls(text) {
+        return refuse(
+            "it hides characters behind percent signs",
+            "write letters, digits, dots and slashes plainly",
+        );
     }
     Ok(())
+}
+
+/// What follows a percent sign: only what cannot be written plainly may be written so.
+fn hides_nothing(after: &str) -> bool {
+    code(after).is_some_and(|byte| byte >= 0x80 || NEVER_PLAIN.contains(&byte))
+}
+
+fn code(after: &str) -> Option<u8> {
+    let digits = after
+        .get(..2)
+        .filter(|code| code.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// Some control characters have more than one byte.
+fn holds_controls(text: &str) -> bool {
+    let bytes: Vec<u8> = text.split('%').skip(1).filter_map(code).collect();
+    String::from_utf8_lossy(&bytes)
+        .chars()
+        .any(char::is_control)
 }
 
 fn authority(text: &str) -> &str {

@@ -87,6 +87,8 @@ const BAD: &[&str] = &[
     "https://github.com/a%5cb",
     "https://github.com/a%00b",
     "https://github.com/a%0ab",
+    "https://github.com/a%c2%9bb",
+    "https://github.com/a%c2%85",
     "https://github.com/a%",
     "https://github.com/a%zz",
     "https://github.com/a%25%32%65b",

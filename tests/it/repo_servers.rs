@@ -510,12 +510,10 @@ async fn a_server_that_trickles_runs_out_of_time() {
 
 /// Ends TLS in front of a server; gives its https URL.
 async fn behind_tls(server: &HttpServer) -> String {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
-    let chain = CertificateDer::pem_file_iter(data.join("server.pem"))
-        .unwrap()
+    let chain = CertificateDer::pem_slice_iter(include_bytes!("../data/tls/server.pem"))
         .map(Result::unwrap)
         .collect();
-    let key = PrivateKeyDer::from_pem_file(data.join("server.key")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../data/tls/server.key")).unwrap();
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, key)
@@ -553,7 +551,8 @@ async fn a_certificate_must_be_signed_by_a_trusted_authority() {
     assert!(error.remedy().unwrap().contains("SSL_CERT_FILE"));
     assert_eq!(server.requests().len(), 0, "nothing was asked");
     // With the authority at hand it is trusted, but not under another name.
-    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
+    let bundle = bench.repos().join("ca.pem");
+    std::fs::write(&bundle, include_bytes!("../data/tls/ca.pem")).unwrap();
     bench.net.ca_bundle = Some(bundle.clone());
     let other = url.replace("127.0.0.1", "localhost");
     let error = bench.refused(&other).await;
