@@ -4,6 +4,7 @@
 //! everything about it (questions, progress, errors) goes to standard error.
 
 mod args;
+mod direct;
 mod doctor;
 mod doors;
 mod exec;
@@ -57,13 +58,20 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::of(&error, own))?;
-    let done = runtime.block_on(dispatch(&config, cli.command));
+    // On the runtime's own threads, where the sandboxes' connections are moved: what goes to and fro
+    // between two threads wakes one of them each time.
+    let command = runtime.spawn(dispatch(config, cli.command));
+    let done = match runtime.block_on(command) {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
     // A thread may still wait for standard input, which nobody will read any more.
     runtime.shutdown_background();
     done
 }
 
-async fn dispatch(config: &Config, command: Command) -> Result<ExitCode, Failure> {
+async fn dispatch(config: Config, command: Command) -> Result<ExitCode, Failure> {
+    let config = &config;
     match command {
         Command::Exec(args) => exec::exec(config, args).await,
         Command::Doctor(args) => doctor::doctor(config, &args).await,

@@ -1,7 +1,9 @@
 //! Where a program's output comes out: raw into a pipe or a file, sanitised onto a terminal.
 
+use super::direct;
 use crate::context::sanitise::Sanitiser;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -17,8 +19,9 @@ pub(super) struct Outlet {
 
 impl Outlet {
     pub(super) fn stdout(max_line: usize) -> Self {
+        let plain = || Box::new(tokio::io::stdout()) as Box<_>;
         Self::new(
-            Box::new(tokio::io::stdout()),
+            direct::open(io::stdout().as_fd()).unwrap_or_else(plain),
             io::stdout()
                 .is_terminal()
                 .then(|| Sanitiser::live(max_line)),
@@ -26,8 +29,9 @@ impl Outlet {
     }
 
     pub(super) fn stderr(max_line: usize) -> Self {
+        let plain = || Box::new(tokio::io::stderr()) as Box<_>;
         Self::new(
-            Box::new(tokio::io::stderr()),
+            direct::open(io::stderr().as_fd()).unwrap_or_else(plain),
             io::stderr()
                 .is_terminal()
                 .then(|| Sanitiser::live(max_line)),
