@@ -41,7 +41,7 @@ panic = "abort"
 debug = false
 
 [profile.release]
-opt-level = "s"
+opt-level = 3
 lto = "thin"
 codegen-units = 4
 panic = "abort"

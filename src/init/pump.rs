@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::watch;
 
-/// Half of a pipe's usual capacity, and two frames of the connection.
-const BUFFER: usize = 32 * 1024;
+/// A pipe's usual capacity, and a frame of the connection.
+pub const BUFFER: usize = 64 * 1024;
 
 /// From the program to the host, until the program's end and what it had written by then.
 ///

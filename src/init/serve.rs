@@ -14,6 +14,7 @@ use crate::keeper;
 use crate::limits::Saved;
 use crate::link::{self, End as PipeEnd};
 use crate::process;
+use crate::pump;
 use crate::step;
 use crate::streams::{Stream, Streams};
 use crate::wire::{DEADMAN_MS, FromInit, PING_MS, StartError, StartStep, StreamHead};
@@ -39,8 +40,9 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompat
 /// `EX_SOFTWARE`: nothing was served.
 const FAILED: u8 = 70;
 
-/// Below yamux, which writes a header and a body at a time.
-const BUFFER: usize = 64 * 1024;
+/// Below yamux, which writes a header and a body at a time: a whole frame goes out in one piece, for
+/// each piece is read, framed and passed on by itself wherever an engine stands between.
+const BUFFER: usize = 2 * pump::BUFFER;
 
 /// How long the last word may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -195,7 +197,8 @@ async fn drive(
     to_say: mpsc::UnboundedReceiver<FromInit>,
     mut finished: oneshot::Receiver<()>,
 ) {
-    let config = yamux::Config::default();
+    let mut config = yamux::Config::default();
+    config.set_split_send_size(pump::BUFFER);
     let mut connection: yamux::Connection<Pipe> =
         yamux::Connection::new(pipe.compat(), config, yamux::Mode::Server);
     let to_say = Rc::new(Cell::new(Some(to_say)));
