@@ -52,7 +52,8 @@ impl Lab {
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
-    runtime.block_on(measure())
+    // As the command does: on the runtime's threads, where the connections are moved.
+    runtime.block_on(async { tokio::spawn(measure()).await? })
 }
 
 async fn measure() -> Result<()> {

@@ -6,6 +6,7 @@ use super::stage::Stage;
 use super::table::{Aim, Samples, Table};
 use anyhow::Result;
 use fumehood::sandbox::Sandbox;
+use std::process::Command;
 use std::time::Instant;
 
 const TRUE: &[&str] = &["/bin/true"];
@@ -30,6 +31,8 @@ struct Taken {
     docker: Samples,
     api: Samples,
     cli: Samples,
+    /// No sandbox at all.
+    host: Samples,
 }
 
 pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
@@ -54,6 +57,9 @@ pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     for _ in 0..ROUNDS {
         for _ in 0..EACH {
             once(&stage, &sandbox, &mut taken.namespace).await?;
+            let begun = Instant::now();
+            peer::finish(Command::new(TRUE[0])).await?;
+            taken.host.push(millis(begun));
         }
         if let Some(docker) = &docker {
             beside(docker, &mut taken).await?;
@@ -105,7 +111,8 @@ fn tell(table: &mut Table, taken: &Taken) {
             table.missing(&what, "no engine");
             continue;
         }
-        table.add(&what, ours, None, Aim::AtMost(2.0));
+        let host = Some(("the same outside", &taken.host));
+        table.add(&what, ours, host, Aim::AtMost(2.0));
         if api.is_some() {
             table.add("  the same, against", ours, api, Aim::Faster(30.0));
         }
