@@ -27,4 +27,5 @@ mod repo_servers;
 mod repo_trees;
 mod run;
 mod stage;
+mod turn;
 mod workspace;

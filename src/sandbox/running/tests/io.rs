@@ -263,26 +263,3 @@ async fn the_caller_is_told_of_the_start() {
     let (exit, ()) = tokio::join!(sandbox.run(act(&spec(), &["x"]), io), watching);
     assert_eq!(exit.unwrap().outcome, Outcome::Cancelled);
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement: prints the rate through the whole channel"]
-async fn rate() {
-    const TOTAL: usize = 2048 * MIB;
-    let backend = FakeBackend::new(|_| {
-        Part::acted(async |mut seat| {
-            let chunk = vec![b'y'; 32 * 1024];
-            for _ in 0..TOTAL / chunk.len() {
-                seat.stdout.write_all(&chunk).await.unwrap();
-            }
-            WaitStatus::Code(0)
-        })
-    });
-    let sandbox = start(&backend).await;
-    let begun = std::time::Instant::now();
-    run_with(&sandbox, &b""[..], &mut tokio::io::sink())
-        .await
-        .unwrap();
-    let rate = TOTAL as f64 / begun.elapsed().as_secs_f64() / 1e6;
-    // Shown by `--nocapture`.
-    std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{rate:.0} MB/s\n")).unwrap();
-}
