@@ -7,6 +7,7 @@
     reason = "clippy knows tests by #[test], and not what they share"
 )]
 
+mod attack;
 mod bad_input;
 mod boundaries;
 mod conformance;

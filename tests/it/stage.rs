@@ -163,6 +163,11 @@ impl Stage {
         self.sandbox.end().await.unwrap();
     }
 
+    /// Where the host has what the stage is made of: `workspace`, `home`.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// A new folder of the workspace: its path inside, and on the host.
     pub(crate) fn folder(&self, name: &str) -> (String, PathBuf) {
         static N: AtomicU32 = AtomicU32::new(0);

@@ -20,10 +20,11 @@ pub(super) const TOPOLOGY: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices
 const READ_ONLY: [&str; 4] = ["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
 
 /// Folders that are shown empty.
-const EMPTY_DIRS: [&str; 5] = [
+const EMPTY_DIRS: [&str; 6] = [
     "proc/acpi",
     "proc/asound",
     "proc/driver",
+    "proc/pressure",
     "proc/scsi",
     "proc/tty",
 ];

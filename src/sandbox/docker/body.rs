@@ -32,14 +32,17 @@ const SHM_INODES: u64 = 16_384;
 /// Preferred over the user's own programs when memory of the machine runs out.
 const OOM_SCORE_ADJ: i64 = 500;
 
-/// The engines' default masks, and what else tells about the machine (SMBIOS, firmware, power).
+/// The engines' default masks, what else tells about the machine (SMBIOS, firmware, power), and what
+/// everybody may write to: the alarms on the machine's pressure, and queues as files.
 const MASKED_PATHS: &[&str] = &[
+    "/dev/mqueue",
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
+    "/proc/pressure",
     "/proc/sched_debug",
     "/proc/scsi",
     "/proc/timer_list",

@@ -1,0 +1,145 @@
+//! Attempts to leave a sandbox, to harm what is around it, or to lie about it: one list, tried on each
+//! backend, and on the namespace backend once more as an ordinary user. A test fails when what it
+//! attempts succeeds.
+//!
+//! ```text
+//!   probes/*.py   attempts made inside, by system calls
+//!   floods        too much of everything: bounded, named, and the host goes on
+//!   others        what one step does to another
+//! ```
+
+mod floods;
+mod host;
+mod others;
+mod probe;
+
+use crate::stage;
+use fumehood::protocol::spec::BackendKind::{Docker, Namespace};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// An ordinary user; no account is needed.
+const USER: u32 = 1000;
+
+macro_rules! suite {
+    (probes: $($probe:ident)*; shared: $($in:ident::$shared:ident)*; own: $($room:ident::$own:ident)*;) => {
+        mod namespace {
+            use super::*;
+            $(#[test] fn $probe() { stage::on_shared(Namespace, async |stage| attempt(stage, stringify!($probe)).await) })*
+            $(#[test] fn $shared() { stage::on_shared(Namespace, $in::$shared) })*
+            $(#[test] fn $own() { stage::on_own(Namespace, $room::$own) })*
+        }
+        mod ordinary_user {
+            $(#[test] fn $probe() { super::as_ordinary_user(stringify!($probe)) })*
+            $(#[test] fn $shared() { super::as_ordinary_user(stringify!($shared)) })*
+            $(#[test] fn $own() { super::as_ordinary_user(stringify!($own)) })*
+        }
+        mod docker {
+            use super::*;
+            $(#[test] fn $probe() { stage::on_shared(Docker, async |stage| attempt(stage, stringify!($probe)).await) })*
+            $(#[test] fn $shared() { stage::on_shared(Docker, $in::$shared) })*
+            $(#[test] fn $own() { stage::on_own(Docker, $room::$own) })*
+        }
+    };
+}
+
+suite! {
+    probes:
+        host_files_through_every_proc_path
+        host_files_through_every_mount
+        host_paths_told_by_mountinfo
+        host_files_by_walking
+        passwords_keys_and_homes
+        descriptors_left_open
+        writing_outside_the_listed_places
+        writable_proc_sys
+        writable_proc
+        writable_sys
+        secrets_of_the_kernel
+        nodes_of_devices
+        devices
+        files_by_handle
+        mounts
+        the_new_mount_calls
+        other_roots
+        new_namespaces
+        a_nested_user_namespace
+        namespaces_of_others
+        keyrings
+        bpf
+        perf_events
+        user_faults
+        io_uring
+        modules
+        another_kernel
+        power
+        swap_accounting_quotas
+        the_kernels_log
+        clocks_and_names
+        personalities
+        secret_and_placed_memory
+        ports
+        the_other_tables_of_system_calls
+        typing_into_the_terminal
+        signals_at_init_and_keepers
+        limits_of_init_and_keepers
+        tracing_init_and_keepers
+        proc_files_of_init_and_keepers
+        the_memory_killers_choice
+        another_identity
+        privileges_that_can_come_back
+        setuid_programs
+        setuid_bits_and_file_capabilities
+        addresses_outside
+        the_metadata_service
+        gateways_and_addresses_of_the_host
+        loopback_services_of_the_host
+        ipv6
+        names
+        sockets_below_ip
+        families_no_namespace_holds
+        netlink
+        unix_sockets_of_the_host
+        abstract_sockets_of_the_host
+        shared_memory_and_queues_of_the_host;
+    shared:
+        others::another_step_is_out_of_reach
+        others::a_daemon_does_not_outlive_a_timeout
+        others::init_goes_on_after_all_that;
+    own:
+        floods::a_fork_bomb
+        floods::a_thread_bomb
+        floods::memory_by_one_process
+        floods::memory_by_many_processes
+        floods::tmp_and_shared_memory
+        floods::descriptors
+        floods::one_endless_line;
+}
+
+async fn attempt(stage: &stage::Stage, name: &str) {
+    probe::must_fail(stage, name, &host::Host::get().told_in(stage)).await;
+}
+
+/// The attempts as an ordinary user: one run of the namespace ones, in a process of that user's.
+fn as_ordinary_user(name: &str) {
+    static SAID: OnceLock<String> = OnceLock::new();
+    if !nix::unistd::geteuid().is_root() {
+        println!("the namespace attempts ran as an ordinary user already");
+        return;
+    }
+    let said = SAID.get_or_init(|| {
+        let dir = stage::open_dir();
+        let copy = dir.path().join("it");
+        let own = std::env::current_exe().unwrap();
+        std::fs::hard_link(&own, &copy)
+            .or_else(|_| std::fs::copy(&own, &copy).map(drop))
+            .unwrap();
+        let mut command = Command::new(copy);
+        command.arg("attack::namespace::").current_dir("/");
+        let output = command.uid(USER).gid(USER).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    });
+    let passed = format!("test attack::namespace::{name} ... ok");
+    assert!(said.contains(&passed), "as uid {USER}:\n{said}");
+}

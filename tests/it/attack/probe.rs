@@ -1,0 +1,53 @@
+//! Runs an attempt of `probes/` somewhere, and reads what came of it.
+
+use crate::stage::{Ask, Stage, argv};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Of one attempt.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Report {
+    /// What succeeded.
+    pub(crate) done: Vec<String>,
+    /// What did not, and why.
+    pub(crate) refused: BTreeMap<String, String>,
+}
+
+/// The interpreter of both worlds.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
+/// All attempts, as one program.
+pub(crate) fn program() -> String {
+    [
+        include_str!("probes/lib.py"),
+        include_str!("probes/files.py"),
+        include_str!("probes/kernel.py"),
+        include_str!("probes/processes.py"),
+        include_str!("probes/network.py"),
+        "main()\n",
+    ]
+    .join("\n")
+}
+
+pub(crate) fn ask(name: &str, told: &serde_json::Value) -> Ask {
+    let mut ask = argv(&[PYTHON, "-c", &program(), name]);
+    ask.env = BTreeMap::from([("ATTACK".to_owned(), told.to_string())]);
+    ask
+}
+
+pub(crate) fn reports(stdout: &[u8]) -> BTreeMap<String, Report> {
+    serde_json::from_slice(stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(stdout)))
+}
+
+/// The attempt, inside: nothing of it may succeed, and it must have tried.
+pub(crate) async fn must_fail(stage: &Stage, name: &str, told: &serde_json::Value) {
+    let ran = stage.run(ask(name, told)).await;
+    let all = reports(ran.text().as_bytes());
+    let Report { done, refused } = &all[name];
+    assert!(
+        done.is_empty(),
+        "succeeded: {done:#?}\nrefused: {refused:#?}"
+    );
+    assert!(!refused.is_empty(), "nothing was tried");
+}
