@@ -10,6 +10,7 @@
 //! A line that comes from a program always starts with `│`, so nothing it prints can look like
 //! Fumehood's own words.
 
+use crate::context::sanitise::visible_lines;
 use crate::protocol::event::{Approver, Event};
 use crate::protocol::outcome::{Exit, Outcome};
 use crate::protocol::stop::StopReason;
@@ -213,7 +214,10 @@ fn call(name: &str, arguments: &str) -> String {
         }),
         _ => None,
     };
-    cut(&said.unwrap_or_else(|| arguments.to_owned()))
+    // The arguments were sanitised as JSON; what their escapes stand for was not.
+    cut(&visible_lines(
+        &said.unwrap_or_else(|| arguments.to_owned()),
+    ))
 }
 
 fn argv(value: &Value) -> String {

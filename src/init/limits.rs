@@ -76,13 +76,19 @@ impl Saved {
     }
 }
 
-/// Must be dumpable for a moment: the file of a process that is not belongs to root.
-fn score(adjustment: i32) -> io::Result<()> {
-    if adjustment == 0 {
+/// More than what init has, whatever that is: an engine or a pod gives it a score that only the
+/// privileged may go below. Must be dumpable for a moment: the file of a process that is not belongs
+/// to root.
+fn score(more: i32) -> io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    const HIGHEST: i32 = 1000;
+    if more == 0 {
         return Ok(());
     }
+    let own = fs::read_to_string(FILE)?.trim().parse().unwrap_or(0);
+    let score = more.saturating_add(own).min(HIGHEST);
     nix::sys::prctl::set_dumpable(true)?;
-    let written = fs::write("/proc/self/oom_score_adj", adjustment.to_string());
+    let written = fs::write(FILE, score.to_string());
     nix::sys::prctl::set_dumpable(false)?;
     written
 }

@@ -119,7 +119,7 @@ pub struct StepLimits {
     pub processes: Option<u64>,
     /// Whole cores, by affinity, where no CPU quota exists.
     pub cores: Option<u32>,
-    /// `oom_score_adj` of the step: above that of init, so that init survives to report.
+    /// Added to what init has in `oom_score_adj`, so that init survives to report.
     pub oom_score_adj: i32,
 }
 

@@ -1,8 +1,12 @@
 //! From a call as the model wrote it to the tool it names.
 
 use super::{CallContext, Tool, ToolOutput, ToolStop};
+use crate::context::sanitise::sanitise;
 use crate::protocol::message::{ToolAnswer, ToolCall, ToolSpec};
 use serde_json::Value;
+
+/// Bytes of one line of an answer.
+const MAX_LINE: usize = 64 * 1024;
 
 /// The tools of a run, by name.
 pub struct Router {
@@ -35,7 +39,9 @@ impl Router {
         Ok(ToolAnswer {
             id: call.id.clone(),
             name: call.name.clone(),
-            text: output.text,
+            // Tools sanitise what they pass on; words of a library about the model's own text (an unknown
+            // field) may still hold anything.
+            text: sanitise(output.text.as_bytes(), MAX_LINE),
             ok: output.ok,
         })
     }

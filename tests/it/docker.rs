@@ -613,8 +613,12 @@ async fn nothing_that_an_image_names_is_run_or_kept() {
 
 /// True where an engine and the test image are there; says so where they are not and need not be.
 pub(crate) fn there() -> bool {
-    tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(backend(PathBuf::from("/dev/null")))
-        .is_some()
+    // On a thread of its own: the caller may drive a runtime already.
+    let look = || {
+        tokio::runtime::Runtime::new()
+            .unwrap()
+            .block_on(backend(PathBuf::from("/dev/null")))
+            .is_some()
+    };
+    std::thread::spawn(look).join().unwrap()
 }

@@ -24,9 +24,8 @@ const BY_ITSELF: Duration = Duration::from_secs(5);
 /// How long the engine may take to remove it by force.
 const BY_FORCE: Duration = Duration::from_secs(20);
 
-/// Steps go before init when memory runs out, so that init can say so: above what the container, and
-/// init with it, has (`body::OOM_SCORE_ADJ`).
-const STEP_OOM_SCORE_ADJ: i32 = 900;
+/// Steps go before init when memory runs out, so that init can say so.
+const STEP_OOM_SCORE_ADJ: i32 = 200;
 
 pub(super) struct ContainerLease {
     pub(super) engine: Engine,

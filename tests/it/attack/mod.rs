@@ -6,12 +6,16 @@
 //!   probes/*.py   attempts made inside, by system calls
 //!   floods        too much of everything: bounded, named, and the host goes on
 //!   others        what one step does to another
+//!   runs          against what is around a sandbox: approval, workspace, record
+//!   terminal      against the person's eyes
 //! ```
 
 mod floods;
 mod host;
 mod others;
 mod probe;
+mod runs;
+mod terminal;
 
 use crate::stage;
 use fumehood::protocol::spec::BackendKind::{Docker, Namespace};
@@ -114,7 +118,12 @@ suite! {
         floods::memory_by_many_processes
         floods::tmp_and_shared_memory
         floods::descriptors
-        floods::one_endless_line;
+        floods::one_endless_line
+        runs::a_file_swapped_between_yes_and_start
+        runs::traps_left_in_the_workspace
+        runs::what_was_protected_stays_as_it_was
+        runs::words_that_lie
+        runs::a_flood_of_log;
 }
 
 async fn attempt(stage: &stage::Stage, name: &str) {
