@@ -53,6 +53,7 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
     };
     let config = Config::from_environment()
         .map_err(|error| Failure::of(&error, own).remedy(Some(error.remedy())))?;
+    operator_log(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -93,6 +94,21 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// What Fumehood itself does and how long it takes, on standard error, for whoever runs it:
+/// `FUMEHOOD_LOG=debug`, or a filter such as `fumehood::sandbox=trace`.
+fn operator_log(config: &Config) {
+    let Some(filter) = config.environment.get("FUMEHOOD_LOG") else {
+        return;
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .finish();
+    // Only this function sets one.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// One text and a line end on standard error, coloured where that is a terminal that wants it. A

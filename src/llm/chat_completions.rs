@@ -21,7 +21,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, NoProxy, Proxy, RequestBuilder, Response, redirect};
 use std::error::Error as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Bytes of an error's body that are read.
@@ -202,9 +202,11 @@ impl ChatModel for ChatCompletions {
         let body = request::body(&self.endpoint.model, request);
         let body = Bytes::from(body.to_string());
         let mut failed = 0;
+        let began = Instant::now();
         loop {
             let failure = match self.attempt(&body, delta).await {
                 Ok(answer) => {
+                    tracing::debug!(sent = body.len(), took = ?began.elapsed(), calls = answer.calls.len(), "model answered");
                     self.learn_window().await;
                     return Ok(answer);
                 }

@@ -27,7 +27,7 @@ use crate::protocol::outcome::Exit;
 use crate::protocol::spec::SandboxSpec;
 use held::{Guardian, Held};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -74,6 +74,7 @@ impl Sandbox {
         spec: &SandboxSpec,
         name: &str,
     ) -> Result<Self, SandboxError> {
+        let began = Instant::now();
         let controls = backend.controls().await?;
         check_required(spec, &controls)?;
         let watched = Watch::prepare(spec).await?;
@@ -93,6 +94,7 @@ impl Sandbox {
                 return Err(held.give_up(Over::Ended(why)).await);
             }
         };
+        tracing::debug!(name, backend = %spec.backend, took = ?began.elapsed(), "sandbox up");
         Ok(Self {
             name: name.to_owned(),
             spec: spec.clone(),
@@ -142,8 +144,11 @@ impl Sandbox {
     /// # Errors
     /// Where something is left.
     pub async fn end(self) -> Result<(), SandboxError> {
+        let began = Instant::now();
         drop(self.channel);
-        self.guardian.done().await
+        let done = self.guardian.done().await;
+        tracing::debug!(name = self.name, took = ?began.elapsed(), ok = done.is_ok(), "sandbox gone");
+        done
     }
 
     async fn run(&self, act: ExecAction, io: StepIo<'_>) -> Result<Exit, SandboxError> {
