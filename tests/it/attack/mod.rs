@@ -3,13 +3,14 @@
 //! attempts succeeds.
 //!
 //! ```text
-//!   probes/*.py   attempts made inside, by system calls
+//!   probes/*.py   attempts made inside, by system calls; `control` makes them where nothing confines
 //!   floods        too much of everything: bounded, named, and the host goes on
 //!   others        what one step does to another
 //!   runs          against what is around a sandbox: approval, workspace, record
 //!   terminal      against the person's eyes
 //! ```
 
+mod control;
 mod floods;
 mod host;
 mod others;
@@ -28,6 +29,9 @@ const USER: u32 = 1000;
 
 macro_rules! suite {
     (probes: $($probe:ident)*; shared: $($in:ident::$shared:ident)*; own: $($room:ident::$own:ident)*;) => {
+        /// Every attempt of `probes/`.
+        const PROBES: &[&str] = &[$(stringify!($probe)),*];
+
         mod namespace {
             use super::*;
             $(#[test] fn $probe() { stage::on_shared(Namespace, async |stage| attempt(stage, stringify!($probe)).await) })*

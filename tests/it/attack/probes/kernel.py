@@ -85,9 +85,9 @@ def namespaces_of_others():
 
 @attack
 def keyrings():
-    door("add_key", (248, 217), b"user", b"planted", b"x", 1, -3)
-    door("request_key", (249, 218), b"user", b"planted", 0, -3)
-    door("keyctl: id of the session", (250, 219), 0, -3, 1)
+    door("add_key", (248, 217), b"user", b"planted", b"x", 1, -2)
+    door("request_key", (249, 218), b"user", b"planted", 0, -2)
+    door("keyctl: id of a keyring", (250, 219), 0, -2, 1)
     door("keyctl: join a session", (250, 219), 1, b"planted")
     door("keyctl: read the user's", (250, 219), 11, -4, 0, 0)
     for path in ("/proc/keys",):

@@ -24,6 +24,7 @@ ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENXIO, errno.ENODEV, errno.EROFS, e
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 here = None
+victims = []
 
 
 class Report:
@@ -119,7 +120,10 @@ def targets():
     """Init and this step's keeper; where nothing confines, somebody to be hurt in their place."""
     if not FREE:
         return [1, os.getppid()] if os.getppid() != 1 else [1]
-    return [subprocess.Popen(["/bin/sleep", "30"]).pid]
+    # Holds nothing of ours, stopped or not.
+    quiet = subprocess.DEVNULL
+    victims.append(subprocess.Popen(["/bin/sleep", "30"], stdin=quiet, stdout=quiet, stderr=quiet))
+    return [victims[-1].pid]
 
 
 def main():
@@ -129,4 +133,8 @@ def main():
         here = Report()
         ATTACKS[name]()
         reports[name] = {"done": here.done, "refused": here.refused}
+        for victim in victims:
+            victim.kill()
+            victim.wait()
+        victims.clear()
     print(json.dumps(reports))

@@ -1,0 +1,68 @@
+//! The attempts where nothing confines them: they must succeed there, or they could not tell a hole.
+
+use super::host::Host;
+use super::probe::{self, PYTHON, Report};
+use super::{PROBES, USER};
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// What a machine may lack: a kernel with modules, one that can be replaced, CAP_SYS_RESOURCE.
+const MAYBE: &[&str] = &["modules", "another_kernel", "the_memory_killers_choice"];
+
+/// As root in namespaces of its own, so that what it mounts goes with it.
+fn as_root() -> Command {
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--ipc",
+        "--uts",
+        "--kill-child",
+    ]);
+    // A descriptor to be found.
+    command.args(["/bin/sh", "-c", "exec \"$@\" 9</etc/passwd", "sh"]);
+    command
+}
+
+/// In nothing: setuid programs count for it.
+fn as_user() -> Command {
+    let mut command = Command::new("/usr/bin/env");
+    command.uid(USER).gid(USER);
+    command
+}
+
+fn reports(mut command: Command) -> BTreeMap<String, Report> {
+    command
+        .args([PYTHON, "-c", &probe::program()])
+        .args(PROBES)
+        .env("ATTACK", Host::get().told_free().to_string())
+        .current_dir("/");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    probe::reports(&output.stdout)
+}
+
+#[test]
+fn every_attempt_succeeds_where_nothing_confines_it() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root can do what the sandbox has to refuse");
+        return;
+    }
+    let all = [reports(as_root()), reports(as_user())];
+    let blind: Vec<_> = PROBES
+        .iter()
+        .filter(|name| {
+            !MAYBE.contains(name) && all.iter().all(|reports| reports[**name].done.is_empty())
+        })
+        .copied()
+        .collect();
+    let why: Vec<_> = blind
+        .iter()
+        .map(|name| (name, &all[0][*name].refused))
+        .collect();
+    assert!(blind.is_empty(), "cannot tell: {why:#?}");
+}
