@@ -45,7 +45,7 @@ fn prepare(seat: &Seat, program: &Program, sandbox: &Sandbox) -> Result<Infallib
         errno: errno as i32,
     })?;
     if let Some(harden) = &sandbox.harden {
-        harden().map_err(|error| confine("enter the Landlock domain", error))?;
+        harden.apply().map_err(|error| confine("enter the Landlock domain", error))?;
     }
     let limits = &program.limits;
     sandbox

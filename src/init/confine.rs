@@ -6,14 +6,15 @@
 //! and the keepers, which are in none, do.
 //!
 //! In a world that an engine made, where files are the engine's matter, only the second half is put on a
-//! step: [`scope`].
+//! step: [`Scoped`].
 
 use crate::wire::World;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
 };
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// The highest level whose rules are used here, and what it is called in an answer.
@@ -32,87 +33,109 @@ const NODES: [&str; 6] = [
     "/dev/tty",
 ];
 
-/// The rules, ready to be entered by any number of steps.
+/// What each step's process is put into just before it is executed.
+pub trait Harden {
+    /// # Errors
+    /// When it cannot be entered; the step must not be run then.
+    fn apply(&self) -> io::Result<()>;
+
+    /// What must stay open for that in the process.
+    fn descriptor(&self) -> Option<&OwnedFd>;
+}
+
+/// The rules, made once, ready to be entered by any number of steps: each that enters them gets a
+/// domain of its own.
 pub struct Confinement {
     level: u32,
-    writable: Vec<String>,
+    /// `None` where the kernel has none.
+    rules: Option<OwnedFd>,
 }
 
 impl Confinement {
-    /// The rules for this world, as far as the kernel knows them.
-    pub fn new(world: &World) -> Self {
-        let mounts = world.mounts.iter().filter(|mount| mount.writable);
-        Self {
-            level: kernel_level().min(LEVEL.1),
-            writable: WRITABLE
-                .iter()
-                .map(|path| (*path).to_owned())
-                .chain(mounts.map(|mount| mount.target.clone()))
-                .collect(),
-        }
+    /// The rules for this world, which stands, as far as the kernel knows them.
+    ///
+    /// # Errors
+    /// When the kernel has rules and these cannot be made; no step must be run then.
+    pub fn new(world: &World) -> io::Result<Self> {
+        let level = kernel_level().min(LEVEL.1);
+        let rules = match level {
+            0 => None,
+            _ => {
+                let made: Option<OwnedFd> = rules(world).map_err(io::Error::other)?.into();
+                Some(made.ok_or(io::ErrorKind::Unsupported)?)
+            }
+        };
+        Ok(Self { level, rules })
     }
 
     /// The level of the rules; 0 where this kernel has none.
     pub fn level(&self) -> u32 {
         self.level
     }
+}
 
-    /// Puts the calling process, which is about to become a step, into a domain of its own.
-    ///
-    /// # Errors
-    /// When the rules cannot be made or entered; the step must not be run then.
-    pub fn apply(&self) -> io::Result<()> {
-        if self.level == 0 {
+impl Harden for Confinement {
+    #[expect(unsafe_code, reason = "the crate's own call makes the rules anew each time")]
+    fn apply(&self) -> io::Result<()> {
+        let Some(rules) = &self.rules else {
             return Ok(());
-        }
-        let status = self.rules().map_err(io::Error::other)?;
-        match status {
-            RulesetStatus::NotEnforced => Err(io::ErrorKind::Unsupported.into()),
-            RulesetStatus::PartiallyEnforced if self.level == LEVEL.1 => {
-                Err(io::ErrorKind::Unsupported.into())
-            }
-            RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
-        }
+        };
+        let flags: libc::c_uint = 0;
+        // SAFETY: the call takes an open descriptor and reads no memory.
+        let done =
+            unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), flags) };
+        nix::errno::Errno::result(done)?;
+        Ok(())
     }
 
-    fn rules(&self) -> Result<RulesetStatus, Box<dyn std::error::Error + Send + Sync>> {
-        let write = AccessFs::from_write(LEVEL.0);
-        let file: BitFlags<AccessFs> = AccessFs::from_file(LEVEL.0) & write;
-        let mut rules = Ruleset::default()
-            .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(write)?
-            .scope(Scope::from_all(LEVEL.0))?
-            .create()?;
-        for path in &self.writable {
-            let allowed = match Path::new(path).is_dir() {
-                true => write,
-                false => file,
-            };
-            rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, allowed))?;
-        }
-        for node in NODES {
-            rules = rules.add_rule(PathBeneath::new(PathFd::new(node)?, file))?;
-        }
-        let own = AccessFs::WriteFile | AccessFs::Truncate;
-        rules = rules.add_rule(PathBeneath::new(PathFd::new("/proc")?, own))?;
-        Ok(rules.restrict_self()?.ruleset)
+    fn descriptor(&self) -> Option<&OwnedFd> {
+        self.rules.as_ref()
     }
 }
 
-/// Puts the calling process, which is about to become a step, into a domain of its own, without rules
-/// about files. Nothing happens where the kernel has no such rules.
-///
-/// # Errors
-/// When the kernel has them and the domain cannot be entered; the step must not be run then.
-pub fn scope() -> io::Result<()> {
-    let enter = || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Ruleset::default()
-            .set_compatibility(CompatLevel::BestEffort)
-            .scope(Scope::from_all(LEVEL.0))?
-            .create()?
-            .restrict_self()?)
-    };
-    enter().map(drop).map_err(io::Error::other)
+fn rules(world: &World) -> Result<RulesetCreated, Box<dyn std::error::Error + Send + Sync>> {
+    let write = AccessFs::from_write(LEVEL.0);
+    let file: BitFlags<AccessFs> = AccessFs::from_file(LEVEL.0) & write;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(write)?
+        .scope(Scope::from_all(LEVEL.0))?
+        .create()?;
+    let mounts = world.mounts.iter().filter(|mount| mount.writable);
+    let mounts = mounts.map(|mount| mount.target.as_str());
+    for path in WRITABLE.into_iter().chain(mounts) {
+        let allowed = match Path::new(path).is_dir() {
+            true => write,
+            false => file,
+        };
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, allowed))?;
+    }
+    for node in NODES {
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(node)?, file))?;
+    }
+    let own = AccessFs::WriteFile | AccessFs::Truncate;
+    Ok(rules.add_rule(PathBeneath::new(PathFd::new("/proc")?, own))?)
+}
+
+/// A domain of its own for each step, without rules about files. Nothing happens where the kernel has
+/// no such rules.
+pub struct Scoped;
+
+impl Harden for Scoped {
+    fn apply(&self) -> io::Result<()> {
+        let enter = || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+            Ok(Ruleset::default()
+                .set_compatibility(CompatLevel::BestEffort)
+                .scope(Scope::from_all(LEVEL.0))?
+                .create()?
+                .restrict_self()?)
+        };
+        enter().map(drop).map_err(io::Error::other)
+    }
+
+    fn descriptor(&self) -> Option<&OwnedFd> {
+        None
+    }
 }
 
 /// What the kernel offers; 0 where Landlock is absent or switched off.

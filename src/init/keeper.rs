@@ -89,7 +89,7 @@ pub fn main(seat: Seat, program: &Program, sandbox: &Sandbox) -> ! {
 }
 
 fn keep(seat: Seat, program: &Program, sandbox: &Sandbox) -> io::Result<()> {
-    let signals = become_keeper(&seat)?;
+    let signals = become_keeper(&seat, sandbox)?;
     let (errors, errors_of_child) = pipe2(OFlag::O_CLOEXEC)?;
     let first = match process::fork() {
         Ok(Some(first)) => first,
@@ -125,12 +125,13 @@ fn keep(seat: Seat, program: &Program, sandbox: &Sandbox) -> io::Result<()> {
     keeper.watch()
 }
 
-fn become_keeper(seat: &Seat) -> io::Result<SignalFd> {
+fn become_keeper(seat: &Seat, sandbox: &Sandbox) -> io::Result<SignalFd> {
     SigSet::all().thread_block()?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let mut keep = vec![&seat.stdout, &seat.stderr, &seat.commands, &seat.report];
     keep.extend(&seat.stdin);
+    keep.extend(sandbox.harden.as_ref().and_then(|harden| harden.descriptor()));
     process::close_all_but(&keep)?;
     let mut dead = SigSet::empty();
     dead.add(Signal::SIGCHLD);

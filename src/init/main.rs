@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match (arguments.next(), arguments.next()) {
         (Some(verb), None) if verb == "serve" => serve::run(serve::Options {
-            harden: Some(Box::new(confine::scope)),
+            harden: Some(Box::new(confine::Scoped)),
         }),
         (Some(verb), None) if verb == "enter" => enter::run(),
         _ => {

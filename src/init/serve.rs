@@ -9,6 +9,7 @@
 //! One thread. It ends when the pipe closes, when the host falls silent, when it is told to, and at
 //! the first thing that makes no sense; and when PID 1 ends, the kernel ends everything else.
 
+use crate::confine::Harden;
 use crate::control;
 use crate::keeper;
 use crate::limits::Saved;
@@ -54,12 +55,9 @@ const SECOND_CHANCE: Duration = Duration::from_millis(PING_MS);
 /// Largest head of a stream.
 const MAX_HEAD: usize = 16;
 
-/// Put on each step's process just before it is executed.
-pub type Harden = Box<dyn Fn() -> io::Result<()>>;
-
 /// What the world adds.
 pub struct Options {
-    pub harden: Option<Harden>,
+    pub harden: Option<Box<dyn Harden>>,
 }
 
 /// Why it ended.
@@ -79,7 +77,7 @@ pub enum End {
 
 /// What all of init's tasks share.
 pub struct Sandbox {
-    pub harden: Option<Harden>,
+    pub harden: Option<Box<dyn Harden>>,
     pub saved: Saved,
     pub streams: Streams,
     said: mpsc::UnboundedSender<FromInit>,

@@ -113,7 +113,8 @@ fn become_init(world: &World, inner: Inner) -> Result<ExitCode> {
     network::set_up(&world.hostname)?;
     zeros.write()?;
     lock::drop_everything()?;
-    let confinement = confine::Confinement::new(world);
+    let confinement =
+        confine::Confinement::new(world).at(Stage::Landlock, "make the Landlock rules")?;
     filter::install(world.memory)?;
     let standing = Entered::Standing {
         pid,
@@ -124,7 +125,7 @@ fn become_init(world: &World, inner: Inner) -> Result<ExitCode> {
         Purpose::Serve => {
             answer(&standing).at(Stage::Read, "answer the host")?;
             Ok(serve::run(serve::Options {
-                harden: Some(Box::new(move || confinement.apply())),
+                harden: Some(Box::new(confinement)),
             }))
         }
     }

@@ -2,7 +2,7 @@
 
 use super::failure::{At, Result, refused};
 use super::{FAILED, answer};
-use crate::confine::Confinement;
+use crate::confine::{Confinement, Harden};
 use crate::wire::{Entered, Stage};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::execve;
