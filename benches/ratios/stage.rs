@@ -159,6 +159,7 @@ fn planned(policy: &Policy, kind: BackendKind, root: RootFs, dir: &Path) -> Resu
     let workspace = WorkspaceFacts {
         root: folder(dir, "workspace", owner)?,
         protected: Vec::new(),
+        covered: Vec::new(),
     };
     let home = folder(dir, "home", owner)?;
     let (uid, gid) = run_as(policy, kind, owner, caller);

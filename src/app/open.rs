@@ -10,7 +10,7 @@ use crate::protocol::stop::StopReason;
 use crate::record::{RunRecord, RunStore, new_run_id};
 use crate::sandbox::mount_source::{MountJudge, MountRequest};
 use crate::sandbox::owner::{self, Owner};
-use crate::sandbox::plan::{self, PlanInput, PythonEnv, Source, WorkspaceFacts};
+use crate::sandbox::plan::{self, Covered, PlanInput, PythonEnv, Source, WorkspaceFacts};
 use crate::sandbox::python::{self, Surroundings};
 use crate::tools::bench::{Bench, BenchSetup};
 use crate::tools::desk::Desk;
@@ -144,6 +144,7 @@ fn plan_sandbox(
     let facts = WorkspaceFacts {
         root: source(workspace.place()),
         protected: stock.protected.iter().map(source).collect(),
+        covered: cover(&stock.doors, record)?,
     };
     let passed = policy
         .env
@@ -167,11 +168,36 @@ fn plan_sandbox(
         cores: std::thread::available_parallelism()
             .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
     })?;
-    let told = shared_note(&stock.shared)
+    let told = doors_note(&stock.doors)
         .into_iter()
+        .chain(shared_note(&stock.shared))
         .chain(left_note(&stock.left));
     let notes = python.map(|python| python.notes).unwrap_or_default();
     Ok((spec, told.chain(notes).collect()))
+}
+
+/// Each with the same empty file.
+fn cover(doors: &[PathBuf], record: &RunRecord) -> Result<Vec<Covered>, AppError> {
+    if doors.is_empty() {
+        return Ok(Vec::new());
+    }
+    let blank = source(&crate::workspace::make_blank(record.dir())?);
+    let covered = doors.iter().map(|place| Covered {
+        place: place.clone(),
+        blank: blank.clone(),
+    });
+    Ok(covered.collect())
+}
+
+fn doors_note(doors: &[PathBuf]) -> Option<String> {
+    let first = visible(&doors.first()?.to_string_lossy());
+    let which = match doors.len() {
+        1 => format!("{first} is"),
+        count => format!("{count} sockets and pipes ({first} and others) are"),
+    };
+    Some(format!(
+        "{which} covered in the sandbox: a program outside may be at the other end"
+    ))
 }
 
 /// One line, however many there are: an environment made by uv has thousands.

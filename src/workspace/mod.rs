@@ -36,7 +36,7 @@ pub use error::{Nearest, WorkspaceError};
 pub use files::{Edited, Listed, ListedKind, Listing, MAX_EDIT, Written};
 pub use hash::Hash;
 pub use names::names_artifact;
-pub use place::{Opening, Place, Stock, Workspace, make_home};
+pub use place::{Opening, Place, Stock, Workspace, make_blank, make_home};
 pub use quarantine::{Done, Quarantined};
 pub use remove::remove_tree;
 pub use snapshot::{Entry, Snapshot, SnapshotRequest, code_tree};

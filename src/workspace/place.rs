@@ -16,14 +16,14 @@ use super::error::WorkspaceError;
 use super::fit::{check_place, open_checked, quoted, resolve};
 use super::lock::{self, FolderLock, Locked};
 use super::traps::{self, Why};
-use super::walk::{Descend, MAX_ENTRIES, Stamp, Walk};
+use super::walk::{Descend, Kind, MAX_ENTRIES, Stamp, Walk};
 use crate::protocol::ids::RunId;
 use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, Gid, Uid};
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What opening a workspace depends on.
@@ -49,6 +49,8 @@ pub struct Place {
 pub struct Stock {
     /// `.git` and the like: to be mounted read-only over themselves.
     pub protected: Vec<Place>,
+    /// Sockets, pipes and devices: to be covered, as somebody outside may be at the other end.
+    pub doors: Vec<PathBuf>,
     /// Files with a second name outside of the workspace (hard links): a program that writes in them
     /// changes that other one too.
     pub shared: Vec<PathBuf>,
@@ -199,9 +201,22 @@ impl Workspace {
             .collect();
         Ok(Stock {
             protected,
+            doors: self.doors()?,
             shared: traps::shared_outside(&tree),
             left,
         })
+    }
+
+    /// They lead out of the sandbox, and read-only is no matter to them; also in a `.git`.
+    fn doors(&self) -> Result<Vec<PathBuf>, WorkspaceError> {
+        let mut doors = Vec::new();
+        self.walk(None).run(&mut |met| {
+            if matches!(met.node.kind, Kind::Special(_)) {
+                doors.push(self.place.path.join(met.path));
+            }
+            Ok(Descend::Into)
+        })?;
+        Ok(doors)
     }
 
     /// Bytes on disk and number of files and folders; what has several names counts once in bytes.
@@ -294,5 +309,24 @@ pub fn make_home(run_dir: &Path, uid: u32, gid: u32) -> Result<Place, WorkspaceE
         path,
         device: stat.st_dev,
         inode: stat.st_ino,
+    })
+}
+
+/// An empty file of the run's, to cover what a sandbox may not see.
+pub fn make_blank(run_dir: &Path) -> Result<Place, WorkspaceError> {
+    let path = resolve(run_dir)?.join("blank");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o444)
+        .open(&path)
+        .map_err(WorkspaceError::io("create", &path))?;
+    let found = file
+        .metadata()
+        .map_err(WorkspaceError::io("look at", &path))?;
+    Ok(Place {
+        path,
+        device: found.dev(),
+        inode: found.ino(),
     })
 }

@@ -260,6 +260,7 @@ fn planned(policy: &Policy, backend: BackendKind, root: RootFs, dir: &Path) -> S
     let workspace = WorkspaceFacts {
         root: folder("workspace"),
         protected: Vec::new(),
+        covered: Vec::new(),
     };
     let home = folder("home");
     let (uid, gid) = run_as(policy, backend, owner, caller);

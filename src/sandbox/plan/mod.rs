@@ -35,6 +35,15 @@ pub struct WorkspaceFacts {
     pub root: Source,
     /// What exists in it and stays read-only (`.git`, `.vscode`, …), with paths beneath the root's.
     pub protected: Vec<Source>,
+    /// What exists in it and is covered: sockets and pipes, with somebody outside at the other end.
+    pub covered: Vec<Covered>,
+}
+
+/// A place in the workspace, beneath the root's path, and the empty file that is put over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered {
+    pub place: PathBuf,
+    pub blank: Source,
 }
 
 /// A Python environment, as it was found.

@@ -7,16 +7,22 @@ use std::path::{Component, Path, PathBuf};
 
 /// All of them, none at the place of another.
 pub(super) fn mounts(input: &PlanInput<'_>) -> Result<Vec<Mount>, PlanError> {
-    let WorkspaceFacts { root, protected } = input.workspace;
+    let WorkspaceFacts {
+        root,
+        protected,
+        covered,
+    } = input.workspace;
     let mut mounts = vec![mount(
         MountKind::Workspace,
         root,
         WORKSPACE_TARGET.into(),
         Access::ReadWrite,
     )];
-    for source in protected {
-        let target = inside(root, &source.path).ok_or_else(|| PlanError::OutsideWorkspace {
-            path: source.path.clone(),
+    let held = protected.iter().map(|source| (&source.path, source));
+    let covers = covered.iter().map(|door| (&door.place, &door.blank));
+    for (place, source) in held.chain(covers) {
+        let target = inside(root, place).ok_or_else(|| PlanError::OutsideWorkspace {
+            path: place.clone(),
         })?;
         mounts.push(mount(
             MountKind::Protected,

@@ -118,6 +118,7 @@ impl Given {
             workspace: WorkspaceFacts {
                 root: source("/home/ada/proj", 1),
                 protected: vec![source("/home/ada/proj/.git", 2)],
+                covered: Vec::new(),
             },
             home: source("/state/runs/1/home", 3),
             inputs: Vec::new(),

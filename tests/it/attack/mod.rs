@@ -6,13 +6,15 @@
 //!   probes/*.py   attempts made inside, by system calls; `control` makes them where nothing confines
 //!   floods        too much of everything: bounded, named, and the host goes on
 //!   others        what one step does to another
-//!   runs          against what is around a sandbox: approval, workspace, record
+//!   runs          against what is around a sandbox: approval, record
+//!   left_behind   against the workspace, and what the person keeps in it
 //!   terminal      against the person's eyes
 //! ```
 
 mod control;
 mod floods;
 mod host;
+mod left_behind;
 mod others;
 mod probe;
 mod runs;
@@ -124,8 +126,9 @@ suite! {
         floods::descriptors
         floods::one_endless_line
         runs::a_file_swapped_between_yes_and_start
-        runs::traps_left_in_the_workspace
-        runs::what_was_protected_stays_as_it_was
+        left_behind::traps_left_in_the_workspace
+        left_behind::what_was_protected_stays_as_it_was
+        left_behind::sockets_of_the_host_in_the_workspace
         runs::words_that_lie
         runs::a_flood_of_log;
 }

@@ -20,7 +20,6 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
@@ -58,15 +57,19 @@ impl Door for Person {
     }
 }
 
-struct Run {
+pub(super) struct Run {
     env: TestEnv,
-    workspace: PathBuf,
+    pub(super) workspace: PathBuf,
     opened: OpenedRun,
     person: Arc<Person>,
 }
 
 impl Run {
-    async fn open(kind: BackendKind, policy: Policy, lay: impl FnOnce(&Path)) -> Option<Self> {
+    pub(super) async fn open(
+        kind: BackendKind,
+        policy: Policy,
+        lay: impl FnOnce(&Path),
+    ) -> Option<Self> {
         if kind == BackendKind::Docker && !crate::docker::there() {
             return None;
         }
@@ -126,12 +129,12 @@ impl Run {
         tool.call(json!({"argv": argv}), &context).await.unwrap()
     }
 
-    async fn python(&self, script: &str) -> ToolOutput {
+    pub(super) async fn python(&self, script: &str) -> ToolOutput {
         self.exec(&["/usr/bin/python3", "-c", script]).await
     }
 
     /// Ends the run; what it showed, and its folder.
-    async fn close(self) -> Closed {
+    pub(super) async fn close(self) -> Closed {
         let Self {
             env,
             opened,
@@ -150,17 +153,17 @@ impl Run {
     }
 }
 
-struct Closed {
+pub(super) struct Closed {
     env: TestEnv,
     record: PathBuf,
-    seen: Vec<Event>,
+    pub(super) seen: Vec<Event>,
 }
 
 fn asks_each_time() -> Policy {
     builtin::policy("offline-train").unwrap()
 }
 
-fn asks_never() -> Policy {
+pub(super) fn asks_never() -> Policy {
     let mut policy = builtin::policy("dev-loop").unwrap();
     policy.approval.contained = fumehood::policy::model::Contained::Allow;
     policy
@@ -223,98 +226,6 @@ pub(crate) async fn a_file_swapped_between_yes_and_start(kind: BackendKind) {
         let started = |event: &&Event| matches!(event, Event::StepStarted { .. });
         assert_eq!(closed.seen.iter().filter(started).count(), 1, "{what}");
     }
-}
-
-/// Everything a program outside would trip over, at several depths.
-const TRAPS: &str = include_str!("probes/traps.py");
-
-/// What is left that should not be.
-fn traps_beneath(workspace: &Path) -> Vec<String> {
-    let names = [
-        ".git", ".hg", ".envrc", ".vscode", ".idea", ".claude", "bare",
-    ];
-    let mut left = Vec::new();
-    for entry in walkdir::WalkDir::new(workspace) {
-        let entry = entry.unwrap();
-        let found = entry.metadata().unwrap();
-        let kind = found.file_type();
-        let out = kind.is_symlink()
-            && !fs::canonicalize(entry.path()).is_ok_and(|to| to.starts_with(workspace));
-        let special =
-            kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device();
-        let set_id = kind.is_file() && found.permissions().mode() & 0o6000 != 0;
-        let named = names.iter().any(|name| entry.file_name() == *name);
-        if out || special || set_id || named {
-            left.push(entry.path().display().to_string());
-        }
-    }
-    left
-}
-
-pub(crate) async fn traps_left_in_the_workspace(kind: BackendKind) {
-    let Some(run) = Run::open(kind, asks_never(), |_| {}).await else {
-        return;
-    };
-    let ran = run.python(TRAPS).await;
-    assert!(ran.ok, "{ran:?}");
-    let workspace = run.workspace.clone();
-    let before = traps_beneath(&workspace);
-    assert!(before.len() > 20, "the traps were not laid: {before:?}");
-    let closed = run.close().await;
-    assert_eq!(traps_beneath(&workspace), [""; 0]);
-    let named: Vec<_> = closed
-        .seen
-        .iter()
-        .filter_map(|event| match event {
-            Event::Quarantined { paths } => Some(paths.join("\n")),
-            _ => None,
-        })
-        .collect();
-    let named = named.join("\n");
-    for path in before {
-        // A link to a link that was moved is moved with it; what lies in a moved folder is not named.
-        let relative = Path::new(&path).strip_prefix(&workspace).unwrap();
-        let told = relative.ancestors().any(|part| {
-            let part = part.display().to_string();
-            !part.is_empty()
-                && named
-                    .lines()
-                    .any(|line| line.starts_with(&format!("{part}:")))
-        });
-        assert!(told, "{path} went unnamed: {named}");
-    }
-    assert!(!named.contains("STILL THERE"), "{named}");
-    let _env = closed.env;
-}
-
-/// What stood there before belongs to the person: it is not written, moved, or replaced.
-pub(crate) async fn what_was_protected_stays_as_it_was(kind: BackendKind) {
-    let lay = |at: &Path| {
-        for folder in [".git/hooks", "sub/.git/hooks", ".vscode"] {
-            fs::create_dir_all(at.join(folder)).unwrap();
-            fs::write(at.join(folder).join("mine"), "mine").unwrap();
-        }
-        fs::write(at.join(".envrc"), "mine").unwrap();
-        symlink("sub", at.join("link")).unwrap();
-    };
-    let Some(run) = Run::open(kind, asks_never(), lay).await else {
-        return;
-    };
-    let attack = include_str!("probes/protected.py");
-    let ran = run.python(attack).await;
-    assert!(ran.ok && ran.text.contains("DONE []"), "{ran:?}");
-    let workspace = run.workspace.clone();
-    let _closed = run.close().await;
-    let mut mine = 0;
-    for entry in walkdir::WalkDir::new(&workspace) {
-        let path = entry.unwrap().into_path();
-        assert!(!path.ends_with("evil"), "{path:?}");
-        if path.is_file() && (path.ends_with("mine") || path.ends_with(".envrc")) {
-            mine += 1;
-            assert_eq!(fs::read_to_string(&path).unwrap(), "mine", "{path:?}");
-        }
-    }
-    assert_eq!(mine, 4);
 }
 
 /// Bytes that would hide, fake, or act, were they to reach a terminal, a model or the record as such.
@@ -393,7 +304,7 @@ pub(crate) async fn a_flood_of_log(kind: BackendKind) {
     let Some(run) = Run::open(kind, policy, |_| {}).await else {
         return;
     };
-    let flood = "head -c 64M /dev/zero | tr '\\0' x; yes | head -c 64M >&2; echo; echo the end";
+    let flood = "head -c 64M /dev/zero | tr '\\0' x; echo; yes | head -c 64M >&2; echo the end >&2";
     let ran = run.exec(&["/bin/sh", "-c", flood]).await;
     assert!(ran.ok && ran.text.contains("the end"), "{ran:?}");
     assert!(
