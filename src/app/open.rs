@@ -8,6 +8,7 @@ use crate::protocol::event::Event;
 use crate::protocol::spec::{Mount, RootFs, SandboxSpec};
 use crate::protocol::stop::StopReason;
 use crate::record::{RunRecord, RunStore, new_run_id};
+use crate::sandbox::backend::SandboxError;
 use crate::sandbox::mount_source::{MountJudge, MountRequest};
 use crate::sandbox::owner::{self, Owner};
 use crate::sandbox::plan::{self, Covered, PlanInput, PythonEnv, Source, WorkspaceFacts};
@@ -26,6 +27,7 @@ pub async fn open_run(
     start: RunStart,
     door: Arc<dyn Door>,
 ) -> Result<OpenedRun, AppError> {
+    refuse_network(&request)?;
     let chosen = choose_backend(config, &request).await?;
     let controls = chosen.backend.controls().await?;
     let store = RunStore::open(&config.state);
@@ -43,6 +45,18 @@ pub async fn open_run(
         let _ = remove_tree(record.dir());
     }
     opened
+}
+
+/// The keys are read and explained; the network itself comes with a later version.
+fn refuse_network(request: &SandboxRequest) -> Result<(), AppError> {
+    match crate::policy::network::is_on(&request.policy.network) {
+        false => Ok(()),
+        true => Err(AppError::Sandbox(SandboxError::Refused {
+            what: "network.mode = \"proxy\"".to_owned(),
+            why: "not in this version".to_owned(),
+            remedy: "use network.mode = \"none\"".to_owned(),
+        })),
+    }
 }
 
 /// Removes what runs have left behind that is past its time, beside the work: a disk may be slow.

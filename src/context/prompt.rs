@@ -167,6 +167,7 @@ mod tests {
                 workspace_inodes: None,
             },
             env: BTreeMap::new(),
+            network: None,
             stop_grace_ms: 1000,
             require: BTreeMap::new(),
         }

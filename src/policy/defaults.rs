@@ -35,6 +35,14 @@ pub fn policy() -> Policy {
         },
         shm: 64 * MIB,
         mounts: Vec::new(),
+        network: NetworkPolicy {
+            mode: NetworkMode::None,
+            allow: Vec::new(),
+            sources: Vec::new(),
+            ca: CaHandIn::None,
+            upload_bytes: Some(MIB),
+            download_bytes: Some(5 * GIB),
+        },
         limits: limits(),
         process: ProcessPolicy {
             user: None,

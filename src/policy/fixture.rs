@@ -56,6 +56,7 @@ pub(super) fn spec(policy: &Policy) -> SandboxSpec {
         hostname: "fumehood".into(),
         limits: policy.limits.clone(),
         env: BTreeMap::new(),
+        network: None,
         stop_grace_ms: policy.process.stop_grace_ms,
         require: policy.executor.require.clone(),
     }

@@ -1,7 +1,9 @@
 use super::super::fixture::{self, rule};
 use super::super::model::*;
 use super::*;
+use crate::policy::network;
 use crate::protocol::control::{Control, Strength};
+use crate::protocol::net::HostRule;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -36,6 +38,16 @@ prop_compose! {
     }
 }
 
+fn reached_on_443(host: &str) -> HostRule {
+    HostRule {
+        host: host.to_owned(),
+        ports: vec![443],
+        methods: Vec::new(),
+        address: None,
+        source: None,
+    }
+}
+
 prop_compose! {
     fn lists()(
         hosts in words(&["a.org", "b.org", "c.org"]),
@@ -45,10 +57,12 @@ prop_compose! {
         mounts in proptest::collection::vec(a_mount(), 0..3),
         rules in proptest::collection::vec(a_rule(), 0..4),
         seed in proptest::option::of(select(&["0", "1"][..])),
+        reached in words(&["a.org", "*.a.org", "b.a.org"]),
     ) -> Policy {
         let mut policy = fixture::policy();
         policy.git.hosts = hosts;
         policy.git.remotes = remotes;
+        policy.network.allow = network::normal(reached.iter().map(|host| reached_on_443(host)).collect());
         policy.env.pass = pass;
         policy.env.set.extend(seed.map(|seed| ("SEED".to_owned(), seed.to_owned())));
         policy.artifacts.include = include;
@@ -74,6 +88,8 @@ prop_compose! {
     ) -> Policy {
         policy.limits.memory = memory;
         policy.limits.wall_ms = wall;
+        policy.network.upload_bytes = memory;
+        policy.network.mode = if flags.0 { NetworkMode::Proxy } else { NetworkMode::None };
         policy.limits.cpus = cpus.map(f64::from);
         policy.executor.backend = backend;
         policy.process.user = user;

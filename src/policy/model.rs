@@ -4,6 +4,7 @@
 
 use crate::protocol::control::{Control, Strength};
 use crate::protocol::ids::Digest;
+use crate::protocol::net::{HostRule, SourceAlias};
 use crate::protocol::spec::{Access, Limits, Tmp};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub struct Policy {
     /// Bytes of `/dev/shm`.
     pub shm: u64,
     pub mounts: Vec<PolicyMount>,
+    pub network: NetworkPolicy,
     pub limits: Limits,
     pub process: ProcessPolicy,
     pub env: EnvPolicy,
@@ -99,6 +101,36 @@ pub struct PolicyMount {
     pub source: String,
     pub target: String,
     pub access: Access,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetworkPolicy {
+    pub mode: NetworkMode,
+    pub allow: Vec<HostRule>,
+    /// Hosts of packages, as the user's own configuration of each tool names them.
+    pub sources: Vec<SourceAlias>,
+    pub ca: CaHandIn,
+    /// Bytes that may leave a sandbox in its life.
+    pub upload_bytes: Option<u64>,
+    /// Bytes that may come into it.
+    pub download_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// Listed hosts, through the pipe.
+    Proxy,
+    None,
+}
+
+/// Which certificate authorities a sandbox is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaHandIn {
+    /// Those of the host, for networks with an authority of their own.
+    Host,
+    None,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

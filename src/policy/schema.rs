@@ -3,6 +3,8 @@
 //!
 //! `[[mount]]` and `[[approval.rule]]` repeat and have readers of their own.
 
+#[macro_use]
+mod forms;
 mod keys;
 
 use super::model::Policy;
@@ -41,14 +43,9 @@ pub(super) const RULE: [&str; 8] = [
 ];
 
 /// What the schema has and this version has not, by path or by table.
-pub(super) const NOT_BUILT: [&str; 22] = [
+pub(super) const NOT_BUILT: [&str; 17] = [
     "workspace.exec",
     "mount.max_size",
-    "network.ca",
-    "network.sources",
-    "network.allow",
-    "network.upload_bytes",
-    "network.download_bytes",
     "gpu",
     "secrets",
     "limits.artifact_bytes",
@@ -78,6 +75,12 @@ pub(super) const ACTIONS_LATER: [&str; 9] = [
     "policy-change",
     "export",
 ];
+
+/// Words a choice of the schema has and this version has not, by key.
+pub(super) const WORDS_LATER: [(&str, &str); 1] = [("network.mode", "open")];
+
+/// Keys of one entry of `[network] allow`.
+pub(super) const HOST: [&str; 4] = ["host", "ports", "methods", "address"];
 
 /// The key of that path.
 pub(super) fn key(path: &str) -> Option<&'static Key> {

@@ -1,8 +1,10 @@
 //! The kinds of value a key can have: how each is written out, and how two of them meet. Pure.
 
 use super::model::{BackendChoice, Policy};
+use super::network;
 use super::unit;
 use crate::protocol::control::{Control, Strength};
+use crate::protocol::net::{HostRule, SourceAlias};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One value of one key.
@@ -22,6 +24,8 @@ pub(super) enum Value {
     Require(BTreeMap<Control, Strength>),
     Env(BTreeMap<String, String>),
     List(Vec<String>),
+    Hosts(Vec<HostRule>),
+    Sources(Vec<SourceAlias>),
     /// The one value there is in this version.
     Only,
 }
@@ -80,6 +84,10 @@ pub(super) enum Form {
     Require,
     Env,
     List(Words),
+    /// Entries of `[network] allow`.
+    Hosts,
+    /// Tools whose hosts of packages are let through.
+    Sources,
     /// A key with one value in this version, and words that later ones may have.
     Only {
         word: &'static str,
@@ -113,6 +121,10 @@ impl Form {
             (_, Value::Require(require)) => list(&exceptions(require)),
             (_, Value::Env(set)) => table(set),
             (_, Value::List(words)) => list(words),
+            (_, Value::Hosts(rules)) => hosts(rules),
+            (_, Value::Sources(sources)) => {
+                list(&sources.iter().map(|one| one.name()).collect::<Vec<_>>())
+            }
             (_, Value::Limit(Some(amount)) | Value::Amount(amount)) => amount.to_string(),
             (_, Value::Choice(_) | Value::Only) => String::new(),
         }
@@ -140,6 +152,10 @@ impl Form {
                 Self::List(Words::Remotes) => narrower(&a, &b),
                 _ => common(&a, &b),
             }),
+            (Value::Hosts(a), Value::Hosts(b)) => Value::Hosts(network::meet(&a, &b)),
+            (Value::Sources(a), Value::Sources(b)) => {
+                Value::Sources(a.into_iter().filter(|one| b.contains(one)).collect())
+            }
             (a, b) if a == b => a,
             _ => return Err(Clash),
         })
@@ -180,6 +196,21 @@ pub(super) fn quote(word: &str) -> String {
 pub(super) fn list<W: AsRef<str>>(words: &[W]) -> String {
     let words: Vec<String> = words.iter().map(|word| quote(word.as_ref())).collect();
     format!("[{}]", words.join(", "))
+}
+
+/// An array of inline tables, one for each host.
+fn hosts(rules: &[HostRule]) -> String {
+    let one = |rule: &HostRule| {
+        let mut text = format!("{{ host = {}, ports = {:?}", quote(&rule.host), rule.ports);
+        if !rule.methods.is_empty() {
+            text.push_str(&format!(", methods = {}", list(&rule.methods)));
+        }
+        if let Some(address) = rule.address {
+            text.push_str(&format!(", address = {}", quote(&address.to_string())));
+        }
+        text + " }"
+    };
+    format!("[{}]", rules.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 fn table(set: &BTreeMap<String, String>) -> String {

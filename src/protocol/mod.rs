@@ -4,6 +4,7 @@ pub mod control;
 pub mod event;
 pub mod ids;
 pub mod message;
+pub mod net;
 pub mod outcome;
 pub mod question;
 pub mod spec;

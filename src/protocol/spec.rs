@@ -3,6 +3,7 @@
 //! `sandbox::plan` makes it (pure), the gate shows and hashes it, each backend interprets it.
 
 use super::control::{Control, Strength};
+use super::net::Network;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -128,6 +129,9 @@ pub struct SandboxSpec {
     pub limits: Limits,
     /// The environment every step starts from.
     pub env: BTreeMap<String, String>,
+    /// Where the pipe leads beyond this machine; `None` is nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Milliseconds between TERM and KILL.
     pub stop_grace_ms: u64,
     /// The weakest word accepted for each control; anything weaker is an error.

@@ -211,6 +211,7 @@ fn spec(dir: &Path, image: &str) -> SandboxSpec {
         hostname: "bench".into(),
         limits: small(),
         env: BTreeMap::new(),
+        network: None,
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
     }

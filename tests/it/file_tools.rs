@@ -88,6 +88,7 @@ impl Hands {
                 hostname: "fumehood".to_owned(),
                 limits: policy.limits.clone(),
                 env: std::collections::BTreeMap::new(),
+                network: None,
                 stop_grace_ms: 1000,
                 require: std::collections::BTreeMap::new(),
             },

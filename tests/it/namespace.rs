@@ -203,6 +203,7 @@ fn spec(dir: &Path) -> SandboxSpec {
         hostname: "bench".into(),
         limits: limits(),
         env: BTreeMap::new(),
+        network: None,
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
     }

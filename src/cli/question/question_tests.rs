@@ -60,6 +60,7 @@ fn spec() -> SandboxSpec {
             ..policy.limits.clone()
         },
         env: BTreeMap::new(),
+        network: None,
         stop_grace_ms: 5000,
         require: policy.required(),
     }

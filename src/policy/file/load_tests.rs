@@ -1,6 +1,7 @@
 use super::render::Look;
 use super::*;
 use crate::policy::fixture;
+use crate::policy::schema;
 use crate::protocol::control::{Control, Strength};
 
 fn nobody(_: &str) -> Result<PolicySource, String> {
@@ -69,6 +70,8 @@ fn the_readme_shows_every_key_with_its_default() {
         "env.set",
         "env.pass",
         "git.hosts",
+        "network.allow",
+        "network.sources",
         "git.remotes",
     ];
     let defaults = fixture::policy();
@@ -108,7 +111,9 @@ gpu_time = "8h"
 wal_time = "1h"
 
 [network]
-mode = "proxy"
+mode = "open"
+allow = ["*", { host = "10.0.0.0/8" }, { host = "localhost" }, { host = "pуpi.org" }, { host = "a.org", methods = ["get"] }]
+sources = ["pypi"]
 
 [gpu]
 devices = "any:1"
@@ -215,7 +220,7 @@ fn each_mistake_has_its_code() {
         ("process.user = \"root\"", "E_TYPE"),
         ("process.seccomp = \"default\"", "E_NOT_BUILT"),
         ("network.mode = \"host\"", "E_ENUM"),
-        ("network.allow = []", "E_NOT_BUILT"),
+        ("network.mode = \"open\"", "E_NOT_BUILT"),
         ("gpu.devices = \"any:1\"", "E_NOT_BUILT"),
         ("workspace.exec = true", "E_NOT_BUILT"),
         ("workspace.keep = 7", "E_UNIT"),
@@ -252,6 +257,46 @@ fn each_mistake_has_its_code() {
         ("extends = \"../x.toml\"", "E_EXTENDS_PATH"),
         ("extends = \"absent.toml\"", "E_EXTENDS_PATH"),
         ("mount = \"x\"", "E_TYPE"),
+    ] {
+        assert_eq!(code(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn each_mistake_about_a_host_has_its_code() {
+    for (text, expected) in [
+        ("network.allow = \"pypi.org\"", "E_TYPE"),
+        ("network.allow = [443]", "E_TYPE"),
+        ("network.allow = [{ ports = [443] }]", "E_MISSING"),
+        (
+            "network.allow = [{ host = \"a.org\", port = 443 }]",
+            "E_UNKNOWN_KEY",
+        ),
+        (
+            "network.allow = [{ host = \"a.org\", ports = [] }]",
+            "E_RANGE",
+        ),
+        (
+            "network.allow = [{ host = \"a.org\", ports = [0] }]",
+            "E_RANGE",
+        ),
+        ("network.allow = [\"a.org\", \"a.org\"]", "E_DUPLICATE_ID"),
+        ("network.allow = [\"*.org\"]", "E_HOST_PATTERN"),
+        ("network.allow = [\"https://a.org\"]", "E_HOST_PATTERN"),
+        ("network.allow = [\"2130706433\"]", "E_HOST_PATTERN"),
+        ("network.allow = [\"localhost:80\"]", "E_HOST_PRIVATE"),
+        ("network.allow = [\"169.254.169.254:80\"]", "E_HOST_PRIVATE"),
+        (
+            "network.allow = [\"xn--pypi-4ve.org\"]",
+            "E_HOST_CONFUSABLE",
+        ),
+        (
+            "network.allow = [{ host = \"a.org\", ports = [80, 443], methods = [\"GET\"] }]",
+            "E_CONFLICT",
+        ),
+        ("network.sources = [\"npm\"]", "E_ENUM"),
+        ("network.ca = \"system\"", "E_ENUM"),
+        ("network.upload_bytes = 5", "E_UNIT"),
     ] {
         assert_eq!(code(text), expected, "{text}");
     }
@@ -563,4 +608,48 @@ mod hostile {
             }
         }
     }
+}
+
+#[test]
+fn hosts_are_read_in_each_way_they_may_be_written() {
+    let loaded = good(
+        "schema = 1\n[network]\nmode = \"proxy\"\nallow = [\"pypi.org\", \"a.org:8080\", \
+         { host = \"mirror\", ports = [80, 81], address = \"10.0.0.5\", methods = [\"HEAD\", \"GET\"] }]\n\
+         sources = [\"uv\", \"pip\"]",
+    );
+    let network = &loaded.policy.network;
+    let shown: Vec<String> = network.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "a.org:8080",
+            "mirror:80,81 GET/HEAD at 10.0.0.5",
+            "pypi.org:443"
+        ]
+    );
+    // As it is shown it reads as the same.
+    let value = schema::values(&loaded.policy).find(|(key, _)| key.path == "network.allow");
+    let again = format!("schema = 1\nnetwork.allow = {}", value.unwrap().1);
+    assert_eq!(good(&again).policy.network.allow, network.allow);
+}
+
+#[test]
+fn a_child_keeps_of_its_parents_hosts_what_both_list() {
+    let mut parent = |_: &str| {
+        Ok(PolicySource::new(
+            "parent.toml",
+            "schema = 1\nnetwork.mode = \"proxy\"\nnetwork.allow = [\"*.a.org\", \"b.org\"]",
+        ))
+    };
+    let child = "schema = 1\nextends = \"parent.toml\"\nnetwork.allow = [\"x.a.org\", \"c.org\"]";
+    let loaded = load(PolicySource::new("mine.toml", child), &mut parent).unwrap();
+    let hosts: Vec<_> = loaded
+        .policy
+        .network
+        .allow
+        .iter()
+        .map(|rule| rule.host.as_str())
+        .collect();
+    assert_eq!(hosts, ["x.a.org"]);
+    assert_eq!(loaded.warnings[0].code, Code::LooserIgnored);
 }

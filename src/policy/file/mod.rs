@@ -10,11 +10,13 @@
 mod compose;
 mod entry;
 mod layer;
+mod network;
 pub mod problem;
 mod reader;
 pub mod render;
 mod scalar;
 mod typed;
+mod word;
 
 use super::builtin;
 use super::model::Policy;

@@ -35,6 +35,8 @@ codes! {
     MountTarget = "E_MOUNT_TARGET": "A place at which nothing is mounted.",
     MountOverlap = "E_MOUNT_OVERLAP": "Two mounts at one place.",
     HostPattern = "E_HOST_PATTERN": "No exact host name.",
+    HostPrivate = "E_HOST_PRIVATE": "A host of this machine or its network, not named by its address.",
+    HostConfusable = "E_HOST_CONFUSABLE": "A host that may look like another.",
     Remote = "E_REMOTE": "No beginning of URLs.",
     ImageRef = "E_IMAGE_REF": "No reference to one image.",
     EnvForbidden = "E_ENV_FORBIDDEN": "A variable that is not set from outside.",

@@ -1,7 +1,9 @@
 //! From a TOML value to the value of a key, as the key's form says.
 
+use super::network;
 use super::problem::Code;
 use super::reader::{At, Reader, nearest, one_of};
+use super::word;
 use crate::policy::git_url;
 use crate::policy::model::BackendChoice;
 use crate::policy::names::{self, EnvError};
@@ -37,14 +39,16 @@ pub(super) fn read(
         }
         Form::Cores => cores(reader, at, value),
         Form::Flag { .. } => reader.flag(at, value).map(Value::Flag),
-        Form::Choice(words) => reader.word(at, value, words).map(Value::Choice),
+        Form::Choice(words) => word::choice(reader, at, value, words),
         Form::Backend => backend(reader, at, value),
         Form::User => user(reader, at, value),
         Form::Require => require(reader, at, value),
         Form::Env => env(reader, at, value),
         Form::List(words) => list(reader, *words, at, value),
-        Form::Only { word, later } => only(reader, at, value, (word, later)),
-        Form::Always => always(reader, at, value),
+        Form::Hosts => network::hosts(reader, at, value).map(Value::Hosts),
+        Form::Sources => network::sources(reader, at, value).map(Value::Sources),
+        Form::Only { word, later } => word::only(reader, at, value, (word, later)),
+        Form::Always => word::always(reader, at, value),
     }
 }
 
@@ -355,36 +359,4 @@ fn glob(reader: &mut Reader<'_>, at: &At, text: &str) -> bool {
             .fix("name a folder of results, such as \"outputs/**\", or an ending, such as \"**/*.pt\"");
     }
     true
-}
-
-fn only(
-    reader: &mut Reader<'_>,
-    at: &At,
-    value: &DeValue<'_>,
-    (word, later): (&str, &[&str]),
-) -> Option<Value> {
-    let text = reader.string(at, value, &format!("{word:?}"))?;
-    if text == word {
-        return Some(Value::Only);
-    }
-    match later.contains(&text.as_str()) {
-        true => reader.note(
-            Code::NotBuilt,
-            at,
-            format!("{text:?} is not in this version"),
-        ),
-        false => reader.note(Code::Enum, at, format!("{text:?} is not known here")),
-    }
-    .allowed(format!("{word:?}"));
-    None
-}
-
-fn always(reader: &mut Reader<'_>, at: &At, value: &DeValue<'_>) -> Option<Value> {
-    if !reader.flag(at, value)? {
-        reader
-            .note(Code::Forbidden, at, "it cannot be turned off")
-            .allowed("true");
-        return None;
-    }
-    Some(Value::Only)
 }

@@ -65,7 +65,9 @@ fn read(reader: &mut Reader<'_>, typed: &str) -> Option<(&'static Key, Value)> {
         Err(_) => &word,
     };
     // One word stands for a list of one.
-    if let (Form::List(_) | Form::Require, DeValue::String(word)) = (&key.form, value) {
+    if let (Form::List(_) | Form::Require | Form::Hosts | Form::Sources, DeValue::String(word)) =
+        (&key.form, value)
+    {
         let one = format!("[{}]", crate::policy::value::quote(word));
         let list = DeValue::parse(&one).ok()?;
         let read = read_value(reader, key, &at, list.get_ref());

@@ -1,7 +1,8 @@
 //! The table of keys.
 
 use super::Key;
-use crate::policy::model::{Contained, Decision, Remember};
+use super::forms::{amount, fixed, limit};
+use crate::policy::model::{CaHandIn, Contained, Decision, NetworkMode, Remember};
 use crate::policy::value::{Form, Slot, Unit, Value, Words};
 
 const KIB: u64 = 1 << 10;
@@ -14,80 +15,6 @@ const YEAR: u64 = 365 * 86_400 * SECOND;
 const MEMORY: (u64, u64) = (16 * MIB, 64 * TIB);
 const DISK: (u64, u64) = (MIB, 1024 * TIB);
 const ANY_SIZE: (u64, u64) = (0, 1024 * TIB);
-
-macro_rules! key {
-    ($path:literal, $form:expr, $kind:ident($($field:ident).+), $about:literal) => {
-        Key {
-            path: $path,
-            form: $form,
-            about: $about,
-            slot: Slot {
-                get: |policy| Value::$kind(policy.$($field).+.clone()),
-                put: |policy, value| {
-                    if let Value::$kind(value) = value {
-                        policy.$($field).+ = value;
-                    }
-                },
-            },
-        }
-    };
-}
-
-macro_rules! choice {
-    ($path:literal, [$($word:literal = $value:expr),+], $($field:ident).+, $about:literal) => {
-        Key {
-            path: $path,
-            form: Form::Choice(&[$($word),+]),
-            about: $about,
-            slot: Slot {
-                get: |policy| {
-                    let values = [$($value),+];
-                    let at = values.iter().position(|value| *value == policy.$($field).+);
-                    Value::Choice(at.unwrap_or_default())
-                },
-                put: |policy, value| {
-                    if let Value::Choice(index) = value {
-                        let values = [$($value),+];
-                        policy.$($field).+ = values[index.min(values.len() - 1)];
-                    }
-                },
-            },
-        }
-    };
-}
-
-macro_rules! only {
-    ($path:literal, $word:literal, $later:expr, $about:literal) => {
-        fixed(
-            $path,
-            Form::Only {
-                word: $word,
-                later: $later,
-            },
-            $about,
-        )
-    };
-}
-
-const fn fixed(path: &'static str, form: Form, about: &'static str) -> Key {
-    Key {
-        path,
-        form,
-        about,
-        slot: Slot {
-            get: |_| Value::Only,
-            put: |_, _| (),
-        },
-    }
-}
-
-const fn limit(unit: Unit, range: (u64, u64)) -> Form {
-    Form::Limit { unit, range }
-}
-
-const fn amount(unit: Unit, range: (u64, u64)) -> Form {
-    Form::Amount { unit, range }
-}
 
 const REQUIRE: Key = Key {
     path: "executor.require",
@@ -179,11 +106,41 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         Amount(shm),
         "Bytes of /dev/shm; data loaders with workers want 1GiB or more"
     ),
-    only!(
+    choice!(
         "network.mode",
-        "none",
-        &["proxy", "open"],
-        "The network of the sandbox"
+        ["proxy" = NetworkMode::Proxy, "none" = NetworkMode::None],
+        network.mode,
+        "The network of the sandbox; proxy reaches what is listed, and nothing else"
+    ),
+    key!(
+        "network.allow",
+        Form::Hosts,
+        Hosts(network.allow),
+        "Hosts that may be reached, by name, port and (in plain HTTP) method"
+    ),
+    key!(
+        "network.sources",
+        Form::Sources,
+        Sources(network.sources),
+        "Hosts of packages, as your own configuration of each tool names them"
+    ),
+    choice!(
+        "network.ca",
+        ["host" = CaHandIn::Host, "none" = CaHandIn::None],
+        network.ca,
+        "Your bundle of certificate authorities, handed in with the usual variables"
+    ),
+    key!(
+        "network.upload_bytes",
+        limit(Unit::Bytes, ANY_SIZE),
+        Limit(network.upload_bytes),
+        "Bytes that may leave a sandbox in its life"
+    ),
+    key!(
+        "network.download_bytes",
+        limit(Unit::Bytes, ANY_SIZE),
+        Limit(network.download_bytes),
+        "Bytes that may come into a sandbox in its life"
     ),
     key!(
         "limits.wall_time",

@@ -68,6 +68,7 @@ fn spec() -> SandboxSpec {
             workspace_inodes: None,
         },
         env: BTreeMap::from([("SECRET".to_owned(), "only steps see this".to_owned())]),
+        network: None,
         stop_grace_ms: 5000,
         require: BTreeMap::from([(
             crate::protocol::control::Control::Memory,

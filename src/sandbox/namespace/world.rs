@@ -170,6 +170,7 @@ mod tests {
                 workspace_inodes: None,
             },
             env: BTreeMap::new(),
+            network: None,
             stop_grace_ms: 1,
             require: BTreeMap::new(),
         }

@@ -186,6 +186,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<SandboxSpec, PlanError> {
         hostname: input.hostname.to_owned(),
         limits: limits(input.policy),
         env: env::env(input)?,
+        network: None,
         stop_grace_ms: input.policy.process.stop_grace_ms,
         require: input.policy.required(),
     })

@@ -47,6 +47,7 @@ fn policy() -> Policy {
         },
         shm: 64 << 20,
         mounts: Vec::new(),
+        network: crate::policy::defaults::policy().network,
         limits: some_limits(),
         process: ProcessPolicy {
             user: None,

@@ -47,6 +47,7 @@ fn spec() -> SandboxSpec {
             ("HOME".to_owned(), "/home".to_owned()),
             ("LANG".to_owned(), "C".to_owned()),
         ]),
+        network: None,
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
     }
