@@ -35,6 +35,7 @@ use std::process::ExitCode;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    keep_memory();
     // Whatever a careless parent left open is nobody's here.
     if let Err(error) = process::close_all_but(&[]) {
         eprintln!("init: {error}");
@@ -50,5 +51,17 @@ fn main() -> ExitCode {
             eprintln!("usage: init serve | init enter");
             ExitCode::from(USAGE)
         }
+    }
+}
+
+/// A frame's memory is asked for and given back thousands of times a second. Given back to the kernel,
+/// it is mapped and cleared anew each time.
+#[expect(unsafe_code, reason = "the allocator's settings have no wrapper")]
+fn keep_memory() {
+    const KEPT: libc::c_int = 1 << 20;
+    // SAFETY: no other thread is there to allocate. A refusal is slower and nothing else.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
     }
 }
