@@ -1,5 +1,6 @@
 //! What the user's environment says. The only reader of environment variables in the house.
 
+use crate::sandbox::gpu::{self, GpuHost};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ pub struct Config {
     /// A bundle of certificate authorities for clones and models: `SSL_CERT_FILE`, else
     /// `REQUESTS_CA_BUNDLE`, else `CURL_CA_BUNDLE`.
     pub ca_bundle: Option<PathBuf>,
+    /// Where the GPU driver is: `FUMEHOOD_DRIVER_ROOT`, else `/`; CDI files in the folders of
+    /// `FUMEHOOD_CDI_DIRS` (with `:` between them), else in `/etc/cdi` and `/var/run/cdi`.
+    pub gpus: GpuHost,
     /// The UTF-8 part of the environment, for what a policy passes on by name, for the addresses and
     /// keys of models, and for proxies.
     pub environment: BTreeMap<String, String>,
@@ -82,12 +86,21 @@ impl Config {
         let ca_bundle = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
             .into_iter()
             .find_map(|name| get(name).map(PathBuf::from));
+        let gpus = GpuHost {
+            root: absolute("FUMEHOOD_DRIVER_ROOT")?.unwrap_or_else(|| PathBuf::from("/")),
+            cdi: match get("FUMEHOOD_CDI_DIRS") {
+                Some(list) => std::env::split_paths(list).collect(),
+                None => vec![PathBuf::from("/etc/cdi"), PathBuf::from("/var/run/cdi")],
+            },
+            leases: vec![PathBuf::from(gpu::MACHINE), state.join("gpus")],
+        };
         let docker_host = get("DOCKER_HOST").map(|host| host.to_string_lossy().into_owned());
         Ok(Self {
             state,
             policies,
             user_home: home.unwrap_or_else(|| PathBuf::from("/")),
             docker_host,
+            gpus,
             ca_bundle,
             environment: raw
                 .into_iter()

@@ -173,6 +173,7 @@ fn planned(policy: &Policy, kind: BackendKind, root: RootFs, dir: &Path) -> Resu
         home: &home,
         inputs: &[],
         python: None,
+        gpus: None,
         passed: &BTreeMap::new(),
         typed: &BTreeMap::new(),
         hostname: "bench",

@@ -7,6 +7,7 @@ use crate::protocol::control::Controls;
 use crate::protocol::spec::{BackendKind, RootFs};
 use crate::sandbox::backend::{Backend, SandboxError};
 use crate::sandbox::docker::{DockerBackend, DockerReport};
+use crate::sandbox::gpu::{self, GpuError, Inventory};
 use crate::sandbox::init_binary;
 use crate::sandbox::namespace::{NamespaceBackend, NamespaceReport};
 use std::fs::DirBuilder;
@@ -87,6 +88,7 @@ async fn namespace(init: PathBuf, why: String) -> Result<Chosen, AppError> {
 pub struct Examined {
     pub namespace: NamespaceReport,
     pub docker: Result<(DockerReport, Controls), SandboxError>,
+    pub gpus: Result<Inventory, GpuError>,
 }
 
 /// Looks at both backends by using them.
@@ -97,7 +99,14 @@ pub async fn examine(config: &Config) -> Result<Examined, AppError> {
         let engine = DockerBackend::connect(init.clone(), host).await?;
         Ok((engine.report(), engine.controls().await?))
     };
+    let host = config.gpus.clone();
+    let gpus = tokio::task::spawn_blocking(move || gpu::look(&host));
     Ok(Examined {
+        gpus: gpus.await.unwrap_or_else(|error| {
+            Err(GpuError::None {
+                why: error.to_string(),
+            })
+        }),
         docker: docker.await,
         namespace: NamespaceBackend::new(init)?.report().await,
     })

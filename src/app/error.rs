@@ -4,6 +4,7 @@ use crate::protocol::spec::BackendKind;
 use crate::record::RecordError;
 use crate::repo::RepoError;
 use crate::sandbox::backend::SandboxError;
+use crate::sandbox::gpu::GpuError;
 use crate::sandbox::{mount_source, plan, python};
 use crate::workspace::WorkspaceError;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub enum AppError {
     Workspace(#[from] WorkspaceError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     #[error(transparent)]
     Mount(#[from] mount_source::MountError),
     #[error(transparent)]
@@ -52,6 +55,7 @@ impl AppError {
             Self::Record(error) => error.remedy(),
             Self::Workspace(error) => error.remedy(),
             Self::Sandbox(error) => error.remedy().map(str::to_owned),
+            Self::Gpu(error) => Some(error.remedy()),
             Self::Mount(error) => Some(error.remedy()),
             Self::Python(error) => Some(error.remedy()),
             Self::Plan(error) => Some(error.remedy()),

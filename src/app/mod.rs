@@ -12,6 +12,7 @@
 mod agent;
 mod backend;
 mod error;
+mod gpus;
 mod open;
 
 pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};
@@ -23,12 +24,14 @@ use crate::policy::model::{BackendChoice, Policy};
 use crate::protocol::spec::RootFs;
 use crate::record::RunRecord;
 use crate::sandbox::backend::Backend;
+use crate::sandbox::gpu::Claim;
 use crate::sandbox::mount_source::MountRequest;
 use crate::tools::bench::Bench;
 use crate::tools::desk::Desk;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// What a sandbox is asked for with, as typed and parsed.
 #[derive(Debug, Clone)]
@@ -60,6 +63,8 @@ pub struct RunStart {
     pub command: &'static str,
     pub task: String,
     pub model: Option<String>,
+    /// Ends the waiting for what another run has.
+    pub cancel: CancellationToken,
 }
 
 /// A run that is ready to act: its record is open and says so.
@@ -69,4 +74,6 @@ pub struct OpenedRun {
     pub record: Arc<RunRecord>,
     /// What the user should know before it starts.
     pub notes: Vec<String>,
+    /// This run's GPUs, nobody else's for as long as it lives.
+    gpus: Option<Claim>,
 }

@@ -9,9 +9,10 @@ use crate::protocol::spec::{Mount, RootFs, SandboxSpec};
 use crate::protocol::stop::StopReason;
 use crate::record::{RunRecord, RunStore, new_run_id};
 use crate::sandbox::backend::SandboxError;
+use crate::sandbox::gpu::Claim;
 use crate::sandbox::mount_source::{MountJudge, MountRequest};
 use crate::sandbox::owner::{self, Owner};
-use crate::sandbox::plan::{self, Covered, PlanInput, PythonEnv, Source, WorkspaceFacts};
+use crate::sandbox::plan::{self, Covered, GpuFacts, PlanInput, PythonEnv, Source, WorkspaceFacts};
 use crate::sandbox::python::{self, Surroundings};
 use crate::tools::bench::{Bench, BenchSetup};
 use crate::tools::desk::Desk;
@@ -32,14 +33,17 @@ pub async fn open_run(
     let controls = chosen.backend.controls().await?;
     let store = RunStore::open(&config.state);
     sweep(&store);
-    let record = Arc::new(store.create(&new_run_id())?);
-    let opened = begin(
-        config,
-        request,
-        start,
-        (chosen, controls, record.clone()),
-        door,
-    );
+    let run = new_run_id();
+    let wanted = (&*door, &start.cancel);
+    let gpus = super::gpus::claim(config, &request.policy.gpu, &run, wanted).await?;
+    let record = Arc::new(store.create(&run)?);
+    let ready = Ready {
+        chosen,
+        controls,
+        gpus,
+        record: record.clone(),
+    };
+    let opened = begin(config, request, start, ready, door);
     if opened.is_err() && record.head().seq == 0 {
         // What never began is no run; what is left of it says nothing.
         let _ = remove_tree(record.dir());
@@ -71,18 +75,34 @@ fn sweep(store: &RunStore) {
     }
 }
 
+/// What a run is begun with.
+struct Ready {
+    chosen: Chosen,
+    controls: Controls,
+    gpus: (Option<Claim>, Vec<String>),
+    record: Arc<RunRecord>,
+}
+
 fn begin(
     config: &Config,
     request: SandboxRequest,
     start: RunStart,
-    (chosen, controls, record): (Chosen, Controls, Arc<RunRecord>),
+    ready: Ready,
     door: Arc<dyn Door>,
 ) -> Result<OpenedRun, AppError> {
+    let Ready {
+        chosen,
+        controls,
+        gpus: (gpus, waited),
+        record,
+    } = ready;
     record.keep_workspace_for(request.policy.workspace.keep_ms)?;
     let run = record.run().clone();
     let mut workspace = open_workspace(config, &request, &record)?;
-    let (spec, mut notes) = plan_sandbox(config, &request, &chosen, (&mut workspace, &record))?;
+    let places = (&mut workspace, &*record, gpus.as_ref());
+    let (spec, mut notes) = plan_sandbox(config, &request, &chosen, places)?;
     notes.insert(0, chosen.reason);
+    notes.extend(waited);
     let desk = Desk::new(record.clone(), door);
     desk.emit(&Event::RunStarted {
         run: run.clone(),
@@ -117,6 +137,7 @@ fn begin(
         desk,
         record,
         notes,
+        gpus,
     })
 }
 
@@ -143,7 +164,7 @@ fn plan_sandbox(
     config: &Config,
     request: &SandboxRequest,
     chosen: &Chosen,
-    (workspace, record): (&mut Workspace, &RunRecord),
+    (workspace, record, gpus): (&mut Workspace, &RunRecord, Option<&Claim>),
 ) -> Result<(SandboxSpec, Vec<String>), AppError> {
     let policy = &request.policy;
     let backend = chosen.backend.kind();
@@ -176,6 +197,10 @@ fn plan_sandbox(
         home: &home,
         inputs: &inputs,
         python: python.as_ref(),
+        gpus: gpus.map(|claim| GpuFacts {
+            devices: &claim.devices,
+            files: &claim.files,
+        }),
         passed: &passed,
         typed: &request.env,
         hostname: "fumehood",
@@ -314,6 +339,8 @@ impl OpenedRun {
             exit_code,
             text,
         })?;
+        // Free again once nothing of the sandbox is left.
+        drop(self.gpus);
         down?;
         tidied?;
         Ok(exit_code)

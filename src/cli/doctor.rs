@@ -5,9 +5,12 @@ use super::failure::{self, Failure};
 use super::request::app_failure;
 use crate::app;
 use crate::config::Config;
+use crate::context::sanitise::visible;
+use crate::policy::unit;
 use crate::protocol::control::{Control, Controls, Strength};
 use crate::sandbox::docker::DockerReport;
 use crate::sandbox::finding::Finding;
+use crate::sandbox::gpu::{Card, GpuError};
 use crate::sandbox::namespace::NamespaceReport;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -22,6 +25,23 @@ struct Report {
     state: String,
     namespace: NamespaceReport,
     docker: Engine,
+    gpus: Gpus,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "gpus")]
+enum Gpus {
+    Found {
+        /// Of the kernel driver.
+        driver: Option<String>,
+        /// A CDI file, or the driver itself.
+        origin: String,
+        cards: Vec<Card>,
+    },
+    None {
+        why: String,
+        remedy: String,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +66,20 @@ pub(super) async fn doctor(config: &Config, args: &DoctorArgs) -> Result<ExitCod
         version: env!("CARGO_PKG_VERSION"),
         state: config.state.display().to_string(),
         namespace: found.namespace,
+        gpus: match found.gpus {
+            Ok(found) => Gpus::Found {
+                driver: found.driver,
+                origin: found.origin,
+                cards: found.cards,
+            },
+            Err(error) => Gpus::None {
+                remedy: error.remedy(),
+                why: match error {
+                    GpuError::None { why } => why,
+                    error => error.to_string(),
+                },
+            },
+        },
         docker: match found.docker {
             Ok((report, controls)) => Engine::Answers {
                 report: Box::new(report),
@@ -102,6 +136,8 @@ fn render(report: &Report) -> String {
     out.push('\n');
     engine(&mut out, &report.docker);
     out.push('\n');
+    gpus(&mut out, &report.gpus);
+    out.push('\n');
     let docker = match &report.docker {
         Engine::Answers { controls, .. } => Some(controls),
         Engine::Silent { .. } => None,
@@ -134,6 +170,36 @@ fn engine(out: &mut String, engine: &Engine) {
                 report.cgroups, report.storage_driver
             );
             findings(out, &report.warnings);
+        }
+    }
+}
+
+/// Having none is nothing to mend, unless a policy asks for one.
+fn gpus(out: &mut String, gpus: &Gpus) {
+    match gpus {
+        Gpus::None { why, remedy } => {
+            let _ = writeln!(out, "{BOLD}gpus{BOLD:#}       none: {}", visible(why));
+            let _ = writeln!(out, "  {CYAN}help{CYAN:#}: {remedy}");
+        }
+        Gpus::Found {
+            driver,
+            origin,
+            cards,
+        } => {
+            let driver = driver.as_deref().unwrap_or("of unknown version");
+            let _ = writeln!(
+                out,
+                "{BOLD}gpus{BOLD:#}       driver {}, from {}",
+                visible(driver),
+                visible(origin)
+            );
+            for card in cards {
+                let memory = match card.memory {
+                    Some(bytes) => format!(", {}", unit::size(bytes)),
+                    None => String::new(),
+                };
+                let _ = writeln!(out, "  {}{memory}", visible(&card.gpu.to_string()));
+            }
         }
     }
 }

@@ -54,6 +54,7 @@ pub(super) async fn exec(config: &Config, args: ExecArgs) -> Result<ExitCode, Fa
         command: "exec",
         task: said(&command.argv),
         model: None,
+        cancel: cancel.clone(),
     };
     let run = app::open_run(config, request, start, door)
         .await

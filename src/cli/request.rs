@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::policy::model::BackendChoice;
 use crate::policy::unit::{self, UnitError};
 use crate::protocol::stop::StopReason;
+use crate::sandbox::gpu::GpuError;
 use crate::sandbox::mount_source::MountRequest;
 use crate::sandbox::wire::StartError;
 use crate::tools::ToolStop;
@@ -78,6 +79,10 @@ pub(super) fn duration_ms(flag: &str, text: &str) -> Result<u64, Failure> {
 
 /// An error of the wiring, with its remedy.
 pub(super) fn app_failure(error: &AppError, code: u8) -> Failure {
+    let code = match error {
+        AppError::Gpu(GpuError::Cancelled { .. }) => failure::INTERRUPTED,
+        _ => code,
+    };
     Failure::of(error, code).remedy(error.remedy())
 }
 
@@ -103,6 +108,7 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::NoImage => failure::USAGE,
         AppError::Record(_)
         | AppError::Sandbox(_)
+        | AppError::Gpu(_)
         | AppError::Init { .. }
         | AppError::Machine { .. }
         | AppError::Repo(_)

@@ -110,6 +110,7 @@ async fn watch(
         command: watched.command,
         task: watched.task.clone(),
         model: Some(model.name().to_owned()),
+        cancel: cancel.clone(),
     };
     let run = app::open_run(config, request, start, door)
         .await

@@ -126,6 +126,7 @@ impl Screen {
             Event::ModelAnswered { .. }
             | Event::UserInput { .. }
             | Event::Asked { .. }
+            | Event::GpusSampled { .. }
             | Event::SandboxEnded { .. }
             | Event::TextDelta { .. }
             | Event::Output { .. } => Vec::new(),
@@ -155,9 +156,17 @@ impl Screen {
                 why,
                 ..
             } => vec![decided(*allowed, approver, why)],
-            Event::SandboxStarted { backend, image, .. } => {
+            Event::SandboxStarted {
+                backend,
+                image,
+                gpus,
+                ..
+            } => {
                 let image = image.as_ref().map_or(String::new(), |id| format!(", {id}"));
-                vec![format!("    {DIM}sandbox up ({backend}{image}){DIM:#}")]
+                let gpus: String = gpus.iter().map(|gpu| format!(", {gpu}")).collect();
+                vec![format!(
+                    "    {DIM}sandbox up ({backend}{image}{gpus}){DIM:#}"
+                )]
             }
             Event::StepEnded {
                 exit, log_dropped, ..
@@ -287,6 +296,9 @@ fn step_ended(exit: &Exit, dropped: u64) -> Vec<String> {
         usage.wall_ms as f64 / 1000.0,
         usage.max_rss >> 20
     )];
+    for gpu in &usage.gpus {
+        lines.push(format!("    {DIM}{gpu}{DIM:#}"));
+    }
     if usage.leftovers > 0 {
         lines.push(format!(
             "    {DIM}{} processes left behind were ended with it{DIM:#}",

@@ -9,6 +9,7 @@
 //! What the record holds was written by us, and may have been changed since: every text is made visible.
 
 use crate::context::sanitise::{visible, visible_lines};
+use crate::protocol::device::{Gpu, GpuSample};
 use crate::protocol::event::{Approver, Event};
 use crate::protocol::outcome::Exit;
 use crate::protocol::stop::StopReason;
@@ -88,13 +89,13 @@ fn describe(event: &Event) -> Option<Said> {
             why,
             ..
         } => decided(action, *allowed, approver, why),
-        Event::SandboxStarted { backend, image, .. } => {
-            let image = image
-                .as_ref()
-                .map(|image| format!(", {}", visible(image)))
-                .unwrap_or_default();
-            said(DIM, "sandbox up", format!("{backend}{image}"))
-        }
+        Event::GpusSampled { gpus, .. } => sampled(gpus),
+        Event::SandboxStarted {
+            backend,
+            image,
+            gpus,
+            ..
+        } => sandbox_up(&format!("{backend}"), image.as_deref(), gpus),
         Event::SandboxEnded { .. } => said(DIM, "sandbox down", ""),
         Event::StepStarted { step, argv, .. } => {
             said(BOLD, format!("step {step}"), visible(&argv.join(" ")))
@@ -115,6 +116,21 @@ fn describe(event: &Event) -> Option<Said> {
         Event::Notice { text } => said(DIM, "notice", visible_lines(text)),
         Event::RunEnded { stop, text, .. } => ended(stop, text),
     }
+}
+
+fn sandbox_up(backend: &str, image: Option<&str>, gpus: &[Gpu]) -> Option<Said> {
+    let image = image.map(|image| format!(", {image}")).unwrap_or_default();
+    let gpus: String = gpus.iter().map(|gpu| format!("\n{gpu}")).collect();
+    said(
+        DIM,
+        "sandbox up",
+        visible_lines(&format!("{backend}{image}{gpus}")),
+    )
+}
+
+fn sampled(gpus: &[GpuSample]) -> Option<Said> {
+    let gpus: Vec<String> = gpus.iter().map(ToString::to_string).collect();
+    said(DIM, "gpus", gpus.join("\n"))
 }
 
 fn clone_started(url: &str, rev: Option<&str>) -> Option<Said> {
@@ -173,6 +189,9 @@ fn step_ended(exit: &Exit, log_dropped: u64, changed: &[String]) -> Option<Said>
         exit.outcome,
         exit.usage.max_rss >> 20
     );
+    for gpu in &exit.usage.gpus {
+        text.push_str(&format!("\n{gpu}"));
+    }
     if exit.usage.leftovers > 0 {
         text.push_str(&format!(
             ", {} processes left behind were ended",

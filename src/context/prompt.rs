@@ -1,5 +1,6 @@
 //! The system text: who the agent is, what its sandbox is, and that output is data.
 
+use crate::protocol::device::Gpu;
 use crate::protocol::spec::{Access, MountKind, RootFs, SandboxSpec, WORKSPACE_TARGET};
 use std::fmt::Write as _;
 
@@ -74,6 +75,7 @@ fn sandbox_lines(facts: &Facts<'_>) -> Vec<String> {
         }
     });
     lines.extend(mounts(spec));
+    lines.extend(gpus(spec));
     lines.push(limits(spec));
     if !facts.artifacts.is_empty() {
         lines.push(format!(
@@ -95,8 +97,19 @@ fn mounts(spec: &SandboxSpec) -> impl Iterator<Item = String> {
             }
             (MountKind::Environment, _) => Some(format!("{target} holds the Python environment.")),
             (MountKind::Protected, _) => Some(format!("{target} is read-only.")),
-            (MountKind::Workspace | MountKind::Home, _) => None,
+            (MountKind::Workspace | MountKind::Home | MountKind::Driver, _) => None,
         }
+    })
+}
+
+fn gpus(spec: &SandboxSpec) -> Option<String> {
+    let gpus = &spec.devices.gpus;
+    let names: Vec<String> = gpus.iter().map(Gpu::to_string).collect();
+    (!gpus.is_empty()).then(|| {
+        format!(
+            "GPUs: {}. Programs here count from 0. Their driver's libraries are there; frameworks are not, unless installed.",
+            names.join(", ")
+        )
     })
 }
 
@@ -170,6 +183,7 @@ mod tests {
             network: None,
             stop_grace_ms: 1000,
             require: BTreeMap::new(),
+            devices: Default::default(),
         }
     }
 

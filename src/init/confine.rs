@@ -110,7 +110,8 @@ fn rules(world: &World) -> Result<RulesetCreated, Box<dyn std::error::Error + Se
         };
         rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, allowed))?;
     }
-    for node in NODES {
+    let devices = world.devices.iter().map(|device| device.target.as_str());
+    for node in NODES.into_iter().chain(devices) {
         rules = rules.add_rule(PathBeneath::new(PathFd::new(node)?, file))?;
     }
     let own = AccessFs::WriteFile | AccessFs::Truncate;

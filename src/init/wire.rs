@@ -211,6 +211,10 @@ pub struct World {
     pub system: Vec<WorldSystem>,
     /// Applied in order.
     pub mounts: Vec<WorldMount>,
+    /// Nodes below `/dev` beside the harmless ones: GPUs.
+    pub devices: Vec<WorldDevice>,
+    /// Texts shown below `/proc/driver`, by path relative to it.
+    pub driver: Vec<(String, String)>,
     /// Bytes of `/tmp`, and its files.
     pub tmp_size: u64,
     pub tmp_inodes: u64,
@@ -242,6 +246,15 @@ pub struct WorldMount {
     /// Device and inode that `source` must have when it is opened: the thing that was shown.
     pub device: u64,
     pub inode: u64,
+}
+
+/// A character device, which must have these numbers when it is opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorldDevice {
+    pub source: String,
+    pub target: String,
+    pub major: u64,
+    pub minor: u64,
 }
 
 /// A cgroup to join.

@@ -1,5 +1,6 @@
 use super::super::fixture;
 use super::*;
+use crate::protocol::device::{DeviceNode, Gpu};
 use proptest::prelude::*;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -9,7 +10,7 @@ fn the_same_act_gives_the_same_bytes_and_any_change_others() {
     let policy = fixture::policy();
     let act = fixture::exec(&policy, "python train.py");
     assert_eq!(act.canonical(), act.clone().canonical());
-    let mut changed: Vec<ExecAction> = vec![act.clone(); 12];
+    let mut changed: Vec<ExecAction> = vec![act.clone(); 15];
     changed[0].argv = fixture::argv("python train.py x");
     changed[1].argv = vec![b"python train.py".to_vec()];
     changed[2].cwd = "/workspace/x".into();
@@ -22,11 +23,27 @@ fn the_same_act_gives_the_same_bytes_and_any_change_others() {
     changed[9].sandbox.limits.memory = None;
     changed[10].origin = Origin::Typed;
     changed[11].run = RunId::new("0191");
+    let gpu = |index| Gpu {
+        index,
+        uuid: None,
+        name: "X".into(),
+    };
+    let node = |minor| DeviceNode {
+        source: "/dev/nvidia0".into(),
+        target: "/dev/nvidia0".into(),
+        major: 195,
+        minor,
+        group: None,
+    };
+    for (at, index, minor) in [(12, 0, 0), (13, 1, 0), (14, 0, 1)] {
+        changed[at].sandbox.devices.gpus = vec![gpu(index)];
+        changed[at].sandbox.devices.nodes = vec![node(minor)];
+    }
     let mut seen: Vec<Vec<u8>> = changed.iter().map(Act::canonical).collect();
     seen.push(act.canonical());
     seen.sort();
     seen.dedup();
-    assert_eq!(seen.len(), 13);
+    assert_eq!(seen.len(), 16);
 }
 
 #[test]

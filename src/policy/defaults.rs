@@ -34,6 +34,11 @@ pub fn policy() -> Policy {
             exec: false,
         },
         shm: 64 * MIB,
+        gpu: GpuPolicy {
+            devices: GpuDevices::default(),
+            capabilities: vec!["compute".to_owned(), "utility".to_owned()],
+            exclusive: true,
+        },
         mounts: Vec::new(),
         network: NetworkPolicy {
             mode: NetworkMode::None,

@@ -59,6 +59,7 @@ pub(super) fn spec(policy: &Policy) -> SandboxSpec {
         network: None,
         stop_grace_ms: policy.process.stop_grace_ms,
         require: policy.executor.require.clone(),
+        devices: Default::default(),
     }
 }
 

@@ -83,7 +83,8 @@ prop_compose! {
         user in proptest::option::of(1000..1002_u32),
         contained in select(&[Contained::Allow, Contained::AfterFirstYes, Contained::Ask][..]),
         default in select(&[Decision::Ask, Decision::Deny][..]),
-        flags: (bool, bool, bool),
+        flags: (bool, bool, bool, bool),
+        gpus in (0..4_u32, proptest::option::of(words(&["0", "1", "2"]))),
         word in select(&[Strength::Absent, Strength::Watched, Strength::Enforced][..]),
     ) -> Policy {
         policy.limits.memory = memory;
@@ -98,6 +99,11 @@ prop_compose! {
         policy.approval.alone = flags.0;
         policy.tmp.exec = flags.1;
         policy.image.require_digest = flags.2;
+        policy.gpu.exclusive = flags.3;
+        policy.gpu.devices = GpuDevices {
+            count: gpus.0,
+            among: gpus.1.map(|names| names.into_iter().collect()),
+        };
         policy.executor.require.insert(Control::Memory, word);
         // A meet with itself brings it into its own normal form.
         meet(&policy, &policy).expect("a policy does not exclude itself")

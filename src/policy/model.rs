@@ -7,7 +7,7 @@ use crate::protocol::ids::Digest;
 use crate::protocol::net::{HostRule, SourceAlias};
 use crate::protocol::spec::{Access, Limits, Tmp};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The effective policy of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,6 +20,7 @@ pub struct Policy {
     pub tmp: Tmp,
     /// Bytes of `/dev/shm`.
     pub shm: u64,
+    pub gpu: GpuPolicy,
     pub mounts: Vec<PolicyMount>,
     pub network: NetworkPolicy,
     pub limits: Limits,
@@ -131,6 +132,40 @@ pub enum CaHandIn {
     /// Those of the host, for networks with an authority of their own.
     Host,
     None,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GpuPolicy {
+    pub devices: GpuDevices,
+    /// Of the driver: `compute`, `utility`.
+    pub capabilities: Vec<String>,
+    /// No other run has them at the same time.
+    pub exclusive: bool,
+}
+
+/// Which GPUs a run gets: so many of all, or of those that are named.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct GpuDevices {
+    /// 0 is none.
+    pub count: u32,
+    /// Indices and UUIDs; `None` is any.
+    pub among: Option<BTreeSet<String>>,
+}
+
+impl GpuDevices {
+    /// No more than either gives, of what both give.
+    pub fn meet(&self, other: &Self) -> Self {
+        let among = match (&self.among, &other.among) {
+            (Some(a), Some(b)) => Some(a & b),
+            (one, None) | (None, one) => one.clone(),
+        };
+        let named = among.as_ref().map_or(usize::MAX, BTreeSet::len);
+        let named = u32::try_from(named).unwrap_or(u32::MAX);
+        match self.count.min(other.count).min(named) {
+            0 => Self::default(),
+            count => Self { count, among },
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -43,10 +43,9 @@ pub(super) const RULE: [&str; 8] = [
 ];
 
 /// What the schema has and this version has not, by path or by table.
-pub(super) const NOT_BUILT: [&str; 17] = [
+pub(super) const NOT_BUILT: [&str; 16] = [
     "workspace.exec",
     "mount.max_size",
-    "gpu",
     "secrets",
     "limits.artifact_bytes",
     "limits.artifact_files",

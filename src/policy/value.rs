@@ -1,6 +1,6 @@
 //! The kinds of value a key can have: how each is written out, and how two of them meet. Pure.
 
-use super::model::{BackendChoice, Policy};
+use super::model::{BackendChoice, GpuDevices, Policy};
 use super::network;
 use super::unit;
 use crate::protocol::control::{Control, Strength};
@@ -26,6 +26,7 @@ pub(super) enum Value {
     List(Vec<String>),
     Hosts(Vec<HostRule>),
     Sources(Vec<SourceAlias>),
+    Gpus(GpuDevices),
     /// The one value there is in this version.
     Only,
 }
@@ -58,6 +59,8 @@ pub(super) enum Words {
     /// Beginnings of URLs: a longer one is the narrower.
     Remotes,
     Globs,
+    /// What of a GPU's driver.
+    Capabilities,
 }
 
 /// What may be written for a key.
@@ -88,6 +91,7 @@ pub(super) enum Form {
     Hosts,
     /// Tools whose hosts of packages are let through.
     Sources,
+    Gpus,
     /// A key with one value in this version, and words that later ones may have.
     Only {
         word: &'static str,
@@ -125,6 +129,7 @@ impl Form {
             (_, Value::Sources(sources)) => {
                 list(&sources.iter().map(|one| one.name()).collect::<Vec<_>>())
             }
+            (_, Value::Gpus(gpus)) => gpus_word(gpus),
             (_, Value::Limit(Some(amount)) | Value::Amount(amount)) => amount.to_string(),
             (_, Value::Choice(_) | Value::Only) => String::new(),
         }
@@ -156,6 +161,7 @@ impl Form {
             (Value::Sources(a), Value::Sources(b)) => {
                 Value::Sources(a.into_iter().filter(|one| b.contains(one)).collect())
             }
+            (Value::Gpus(a), Value::Gpus(b)) => Value::Gpus(a.meet(&b)),
             (a, b) if a == b => a,
             _ => return Err(Clash),
         })
@@ -211,6 +217,27 @@ fn hosts(rules: &[HostRule]) -> String {
         text + " }"
     };
     format!("[{}]", rules.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+/// `"none"`, `"any:1"`, `[0, "GPU-…"]`, or `"any:1 of 0, 2"`.
+fn gpus_word(gpus: &GpuDevices) -> String {
+    let count = gpus.count;
+    let names = |show: fn(&String) -> String| {
+        let names: Vec<String> = gpus.among.iter().flatten().map(show).collect();
+        names.join(", ")
+    };
+    let bare = |name: &String| match name.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => name.clone(),
+        false => quote(name),
+    };
+    match &gpus.among {
+        _ if count == 0 => quote("none"),
+        None => quote(&format!("any:{count}")),
+        Some(among) if among.len() == usize::try_from(count).unwrap_or(usize::MAX) => {
+            format!("[{}]", names(bare))
+        }
+        Some(_) => quote(&format!("any:{count} of {}", names(String::clone))),
+    }
 }
 
 fn table(set: &BTreeMap<String, String>) -> String {

@@ -1,6 +1,7 @@
 //! What happened, one value for each thing: the lines of the record and of `--json`.
 
 use super::control::Controls;
+use super::device::{Gpu, GpuSample};
 use super::ids::{CallId, Digest, RunId, StepNumber};
 use super::outcome::Exit;
 use super::spec::BackendKind;
@@ -83,6 +84,8 @@ pub enum Event {
         backend: BackendKind,
         image: Option<String>,
         controls: Controls,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gpus: Vec<Gpu>,
     },
     StepStarted {
         step: StepNumber,
@@ -94,6 +97,11 @@ pub enum Event {
     Output {
         step: StepNumber,
         text: String,
+    },
+    /// What the GPUs of the sandbox were busy with while the step ran, from time to time.
+    GpusSampled {
+        step: StepNumber,
+        gpus: Vec<GpuSample>,
     },
     StepEnded {
         step: StepNumber,

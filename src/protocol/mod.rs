@@ -1,6 +1,7 @@
 //! The words everything else is said in: values without behaviour, clock, disk or network.
 
 pub mod control;
+pub mod device;
 pub mod event;
 pub mod ids;
 pub mod message;

@@ -1,5 +1,6 @@
 //! How a program ended. "We failed to run it" is `sandbox::SandboxError`, another type.
 
+use super::device::GpuUse;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -69,6 +70,8 @@ pub struct Usage {
     pub stderr_bytes: u64,
     /// Background processes that had to be ended with the step.
     pub leftovers: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuUse>,
 }
 
 /// The end of a step, with what it used.

@@ -3,6 +3,7 @@
 //! `sandbox::plan` makes it (pure), the gate shows and hashes it, each backend interprets it.
 
 use super::control::{Control, Strength};
+use super::device::Devices;
 use super::net::Network;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -64,6 +65,8 @@ pub enum MountKind {
     Input,
     /// A Python environment, or the base interpreter it names.
     Environment,
+    /// A file of the GPU driver.
+    Driver,
 }
 
 /// One bind mount. `device` and `inode` are those of the source when it was judged: the thing that
@@ -136,6 +139,8 @@ pub struct SandboxSpec {
     pub stop_grace_ms: u64,
     /// The weakest word accepted for each control; anything weaker is an error.
     pub require: BTreeMap<Control, Strength>,
+    #[serde(default, skip_serializing_if = "Devices::is_empty")]
+    pub devices: Devices,
 }
 
 impl SandboxSpec {

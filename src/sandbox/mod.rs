@@ -17,6 +17,7 @@ pub mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod finding;
+pub mod gpu;
 pub mod init_binary;
 mod last_words;
 pub mod mount_source;

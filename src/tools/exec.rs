@@ -152,6 +152,9 @@ fn report(exit: &Exit, changed: &[String], output: &str) -> String {
         text.push_str(advice);
         text.push('\n');
     }
+    for gpu in &exit.usage.gpus {
+        text.push_str(&format!("{gpu}\n"));
+    }
     if exit.usage.leftovers > 0 {
         text.push_str(&format!(
             "{} processes it left running were ended.\n",

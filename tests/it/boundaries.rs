@@ -31,6 +31,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("reqwest", &["llm", "repo"]),
     ("clap", &["cli", "main.rs"]),
     ("anstream", &["cli", "main.rs"]),
+    ("nvml_wrapper", &["sandbox/gpu"]),
+    ("yaml_rust2", &["sandbox/gpu"]),
     ("yamux", &["sandbox/channel", "init"]),
     (
         "nix",

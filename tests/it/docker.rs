@@ -214,6 +214,7 @@ fn spec(dir: &Path, image: &str) -> SandboxSpec {
         network: None,
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
+        devices: Default::default(),
     }
 }
 

@@ -91,6 +91,7 @@ impl Hands {
                 network: None,
                 stop_grace_ms: 1000,
                 require: std::collections::BTreeMap::new(),
+                devices: Default::default(),
             },
             policy,
             controls: Controls::new(),

@@ -84,6 +84,8 @@ fn world() -> World {
         groups: Vec::new(),
         system: system(),
         mounts: Vec::new(),
+        devices: Vec::new(),
+        driver: Vec::new(),
         tmp_size: 64 << 20,
         tmp_inodes: 10_000,
         tmp_exec: true,

@@ -18,6 +18,7 @@ mod fake_llm;
 mod file_tools;
 mod first_hour;
 mod git_http;
+mod gpu;
 mod init;
 mod llm;
 mod namespace;

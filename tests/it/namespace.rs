@@ -4,6 +4,7 @@
 
 use fumehood::policy::names::MOUNT_ROOTS;
 use fumehood::protocol::control::{Control, Strength};
+use fumehood::protocol::device::DeviceNode;
 use fumehood::protocol::ids::RunId;
 use fumehood::protocol::spec::*;
 use fumehood::sandbox::backend::{Backend, Lease, SandboxError};
@@ -206,6 +207,7 @@ fn spec(dir: &Path) -> SandboxSpec {
         network: None,
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
+        devices: Default::default(),
     }
 }
 
@@ -633,6 +635,59 @@ async fn a_mount_that_was_swapped_is_refused_and_named() {
     let error = bench.refused().await;
     assert!(error.to_string().contains("No such file"), "{error}");
     once_more_as_a_user("a_mount_that_was_swapped_is_refused_and_named");
+}
+
+#[tokio::test]
+async fn a_device_is_bound_only_while_it_is_the_one_that_was_shown() {
+    let mut bench = Bench::new();
+    let node = |minor| DeviceNode {
+        source: "/dev/zero".into(),
+        target: "/dev/nvidia0".into(),
+        major: 1,
+        minor,
+        group: None,
+    };
+    bench.spec.devices.nodes = vec![node(5)];
+    let mut inside = bench.start().await;
+    let said = inside
+        .run(&[
+            "/bin/sh",
+            "-c",
+            "head -c 2 /dev/nvidia0 | od -An -tx1; echo x > /dev/nvidia0; echo x > /dev/nvidia1",
+        ])
+        .await;
+    assert_eq!(said.stdout, " 00 00\n", "{}", said.stderr);
+    assert!(said.stderr.contains("nvidia1") && !said.stderr.contains("nvidia0"));
+    inside.end().await;
+    for (wrong, why) in [
+        (node(3), "not the device it was"),
+        (
+            DeviceNode {
+                source: "/etc/passwd".into(),
+                ..node(5)
+            },
+            "not the device it was",
+        ),
+        (
+            DeviceNode {
+                source: "/proc/self/root/dev/zero".into(),
+                ..node(5)
+            },
+            "a link is on the way",
+        ),
+        (
+            DeviceNode {
+                target: "/etc/zero".into(),
+                ..node(5)
+            },
+            "not in /dev",
+        ),
+    ] {
+        bench.spec.devices.nodes = vec![wrong];
+        let error = bench.refused().await;
+        assert!(error.to_string().contains(why), "{why}: {error}");
+    }
+    once_more_as_a_user("a_device_is_bound_only_while_it_is_the_one_that_was_shown");
 }
 
 #[tokio::test]

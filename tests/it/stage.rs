@@ -274,6 +274,7 @@ fn planned(policy: &Policy, backend: BackendKind, root: RootFs, dir: &Path) -> S
         home: &home,
         inputs: &[],
         python: None,
+        gpus: None,
         passed: &BTreeMap::new(),
         typed: &BTreeMap::new(),
         hostname: "stage",

@@ -2,6 +2,7 @@ use super::render::Shown;
 use super::*;
 use crate::policy::builtin;
 use crate::protocol::control::{Control, Controls, Strength};
+use crate::protocol::device::{DeviceNode, Devices, Gpu};
 use crate::protocol::ids::Digest;
 use crate::protocol::question::{CloneView, ExecView, FileChange, FileView, QuestionBody};
 use crate::protocol::spec::{Access, BackendKind, Mount, MountKind, RootFs, SandboxSpec};
@@ -63,6 +64,7 @@ fn spec() -> SandboxSpec {
         network: None,
         stop_grace_ms: 5000,
         require: policy.required(),
+        devices: Default::default(),
     }
 }
 
@@ -169,6 +171,41 @@ fn an_execution_with_everything_there_is_to_know() {
         ],
     );
     insta::assert_snapshot!("execution", whole(&question, 80));
+}
+
+#[test]
+fn gpus_are_named_with_what_they_open() {
+    let mut question = exec(&["python3", "train.py"], Vec::new());
+    let QuestionBody::Exec(view) = &mut question.body else {
+        panic!("an execution")
+    };
+    let node = |source: &str, target: &str| DeviceNode {
+        source: source.into(),
+        target: target.into(),
+        major: 195,
+        minor: 0,
+        group: None,
+    };
+    view.sandbox.devices = Devices {
+        gpus: vec![Gpu {
+            index: 1,
+            uuid: Some("GPU-0a1b2c3d-1111-2222-3333-444455556666".into()),
+            name: "NVIDIA H100 \u{1b}[31m80GB".into(),
+        }],
+        exclusive: true,
+        nodes: vec![
+            node("/dev/nvidia1", "/dev/nvidia1"),
+            node("/run/nvidia/driver/dev/nvidiactl", "/dev/nvidiactl"),
+        ],
+        proc: BTreeMap::new(),
+        origin: "/etc/cdi/nvidia.yaml".into(),
+    };
+    let shown = whole(&question, 80);
+    let begin = shown.find("gpus").unwrap();
+    let end = shown[begin..]
+        .find("network")
+        .map_or(shown.len(), |at| begin + at);
+    insta::assert_snapshot!("gpus", &shown[begin..end]);
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) fn build(root: &OwnedFd, nodes: Vec<(PathBuf, Detached)>, shm: u64) -
         "tmpfs",
         "dev",
         MsFlags::MS_NOEXEC,
-        "size=64k,nr_inodes=64,mode=0755",
+        &format!("size=64k,nr_inodes={},mode=0755", 64 + 2 * nodes.len()),
     )
     .at(Stage::Dev, "mount /dev")?;
     for (path, node) in nodes {

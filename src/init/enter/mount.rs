@@ -14,7 +14,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path};
 
 /// What a mount may be used for. Everything is nosuid.
@@ -171,6 +171,16 @@ fn step_into(dir: &OwnedFd, name: &CStr, as_dir: bool) -> nix::Result<OwnedFd> {
 pub(super) fn identity(file: &File) -> std::io::Result<(u64, u64)> {
     let metadata = file.metadata()?;
     Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Major and minor number; `None` for what is no character device.
+pub(super) fn character_device(file: &File) -> std::io::Result<Option<(u64, u64)>> {
+    let metadata = file.metadata()?;
+    let numbers = (
+        nix::sys::stat::major(metadata.rdev()),
+        nix::sys::stat::minor(metadata.rdev()),
+    );
+    Ok(metadata.file_type().is_char_device().then_some(numbers))
 }
 
 #[expect(unsafe_code, reason = "open_tree has no wrapper")]

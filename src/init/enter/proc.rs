@@ -1,7 +1,7 @@
 //! `/proc` of the new pid namespace, with what speaks of the host covered, and the two folders of
 //! `/sys` from which programs count processors.
 
-use super::failure::{At, Result};
+use super::failure::{At, Result, refused};
 use super::mount::{self, Detached, Use};
 use crate::wire::Stage;
 use nix::errno::Errno;
@@ -11,7 +11,7 @@ use nix::unistd::mkdir;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// All there is of `/sys`.
 pub(super) const TOPOLOGY: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
@@ -20,14 +20,16 @@ pub(super) const TOPOLOGY: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices
 const READ_ONLY: [&str; 4] = ["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
 
 /// Folders that are shown empty.
-const EMPTY_DIRS: [&str; 6] = [
+const EMPTY_DIRS: [&str; 5] = [
     "proc/acpi",
     "proc/asound",
-    "proc/driver",
     "proc/pressure",
     "proc/scsi",
     "proc/tty",
 ];
+
+/// What drivers say. Empty too, but for the words of one whose devices are in the sandbox.
+const DRIVER: &str = "proc/driver";
 
 /// Files that are shown empty: the host's memory, keys, modules, boot line, and switches.
 const EMPTY_FILES: [&str; 28] = [
@@ -79,7 +81,11 @@ impl Zeros {
 }
 
 /// Builds it beneath the working directory, which is `root`, while the old `/proc` is still there.
-pub(super) fn build(root: &OwnedFd, topology: Vec<(PathBuf, Detached)>) -> Result<Zeros> {
+pub(super) fn build(
+    root: &OwnedFd,
+    topology: Vec<(PathBuf, Detached)>,
+    driver: &[(String, String)],
+) -> Result<Zeros> {
     mkdir("proc", Mode::from_bits_truncate(0o555)).at(Stage::Proc, "/proc")?;
     mount::mount_new(
         "proc",
@@ -98,12 +104,40 @@ pub(super) fn build(root: &OwnedFd, topology: Vec<(PathBuf, Detached)>) -> Resul
     for path in EMPTY_DIRS {
         cover(root, "run", path, Use::ReadOnly)?;
     }
+    match driver {
+        [] => cover(root, "run", DRIVER, Use::ReadOnly)?,
+        texts => say(texts)?,
+    }
     for (path, detached) in topology {
         detached
             .attach(root, &path)
             .at(Stage::Proc, path.display())?;
     }
     Ok(zeros)
+}
+
+/// Shows these texts, and nothing else that any driver says.
+fn say(texts: &[(String, String)]) -> Result<()> {
+    let options = "size=1m,nr_inodes=1024,mode=0755";
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    match mount::mount_new("tmpfs", DRIVER, flags, options) {
+        // No driver says anything here.
+        Err(Errno::ENOENT) => return Ok(()),
+        mounted => mounted.at(Stage::Proc, DRIVER)?,
+    }
+    for (path, text) in texts {
+        let plain = Path::new(path)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        if !plain {
+            return Err(refused(Stage::Proc, format!("{path:?} is no plain path")));
+        }
+        let file = Path::new(DRIVER).join(path);
+        let folder = file.parent().unwrap_or(Path::new(DRIVER));
+        std::fs::create_dir_all(folder).at(Stage::Proc, path)?;
+        std::fs::write(&file, text).at(Stage::Proc, path)?;
+    }
+    mount::seal(c"proc/driver").at(Stage::Proc, DRIVER)
 }
 
 /// Attaches a copy of `source` over `target`, where this kernel has such a thing.

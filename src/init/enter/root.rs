@@ -41,7 +41,7 @@ pub(super) fn build(world: &World, sources: Sources) -> Result<Zeros> {
     attach_system(&root, world, system)?;
     dev::build(&root, devices, world.shm_size)?;
     make_tmp(world)?;
-    let zeros = proc::build(&root, topology)?;
+    let zeros = proc::build(&root, topology, &world.driver)?;
     attach_mounts(&root, mounts)?;
     drop(root);
     enter()?;

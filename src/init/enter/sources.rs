@@ -7,7 +7,7 @@
 use super::failure::{At, Result, refused};
 use super::mount::{self, Detached, Use};
 use super::{dev, proc};
-use crate::wire::{Stage, World, WorldMount, WorldSystem};
+use crate::wire::{Stage, World, WorldDevice, WorldMount, WorldSystem};
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 
@@ -26,10 +26,13 @@ pub(super) fn open(world: &World) -> Result<Sources> {
             system.push(own_place(Path::new(path), Use::ReadOnly)?);
         }
     }
-    let devices = dev::NODES
+    let mut devices = dev::NODES
         .iter()
         .map(|path| own_place(Path::new(path), Use::Device))
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<_>>>()?;
+    for wanted in &world.devices {
+        devices.push(device(wanted)?);
+    }
     let mut topology = Vec::new();
     for path in proc::TOPOLOGY {
         if Path::new(path).is_dir() {
@@ -50,6 +53,27 @@ fn own_place(path: &Path, allowed: Use) -> Result<(PathBuf, Detached)> {
     let source = mount::open_source(path).at(Stage::Sources, path.display())?;
     let detached = mount::detach(&source, allowed).at(Stage::Sources, path.display())?;
     Ok((path.to_owned(), detached))
+}
+
+/// A node that was judged and shown: only a character device with its numbers, only below `/dev`.
+fn device(wanted: &WorldDevice) -> Result<(PathBuf, Detached)> {
+    let at = &wanted.source;
+    let source = match mount::open_source(Path::new(at)) {
+        Err(Errno::ELOOP) => {
+            return Err(refused(Stage::Mounts, format!("{at}: a link is on the way")));
+        }
+        opened => opened.at(Stage::Mounts, at)?,
+    };
+    let found = mount::character_device(&source).at(Stage::Mounts, at)?;
+    if found != Some((wanted.major, wanted.minor)) {
+        let detail = format!("{at}: not the device it was when it was checked");
+        return Err(refused(Stage::Mounts, detail));
+    }
+    if !wanted.target.starts_with("/dev/") {
+        return Err(refused(Stage::Mounts, format!("{at}: its place is not in /dev")));
+    }
+    let detached = mount::detach(&source, Use::Device).at(Stage::Mounts, at)?;
+    Ok((PathBuf::from(&wanted.target), detached))
 }
 
 /// A mount that was judged and shown: it must still be the very same thing.

@@ -116,7 +116,8 @@ allow = ["*", { host = "10.0.0.0/8" }, { host = "localhost" }, { host = "pуpi.o
 sources = ["pypi"]
 
 [gpu]
-devices = "any:1"
+devices = "all"
+capabilities = ["compute", "graphics"]
 
 [env]
 set = { LD_PRELOAD = "x.so", SEED = 0 }
@@ -221,7 +222,7 @@ fn each_mistake_has_its_code() {
         ("process.seccomp = \"default\"", "E_NOT_BUILT"),
         ("network.mode = \"host\"", "E_ENUM"),
         ("network.mode = \"open\"", "E_NOT_BUILT"),
-        ("gpu.devices = \"any:1\"", "E_NOT_BUILT"),
+        ("gpu.mode = \"hook\"", "E_NOT_BUILT"),
         ("workspace.exec = true", "E_NOT_BUILT"),
         ("workspace.keep = 7", "E_UNIT"),
         ("limits.cost_usd = 5.0", "E_NOT_BUILT"),
@@ -569,7 +570,7 @@ fn what_is_typed_is_checked_like_a_file() {
         ("limits.memory", Code::Toml),
         ("approval.contained=never", Code::Enum),
         ("network.mode=open", Code::NotBuilt),
-        ("gpu.devices=any:1", Code::NotBuilt),
+        ("gpu.devices=any:0", Code::Gpu),
         ("audit.fail_closed=false", Code::Forbidden),
         ("name=x", Code::UnknownKey),
         ("mount=x", Code::UnknownKey),
@@ -652,4 +653,62 @@ fn a_child_keeps_of_its_parents_hosts_what_both_list() {
         .collect();
     assert_eq!(hosts, ["x.a.org"]);
     assert_eq!(loaded.warnings[0].code, Code::LooserIgnored);
+}
+
+#[test]
+fn gpus_are_counted_or_named_and_shown_as_they_are_written() {
+    let devices = |written: &str| {
+        let policy = good(&format!("schema = 1\ngpu.devices = {written}")).policy;
+        let shown = crate::policy::schema::values(&policy)
+            .find(|(key, _)| key.path == "gpu.devices")
+            .unwrap()
+            .1;
+        (policy.gpu.devices.count, shown)
+    };
+    for (written, count, shown) in [
+        ("\"none\"", 0, "\"none\""),
+        ("\"any:2\"", 2, "\"any:2\""),
+        ("[2, 0]", 2, "[0, 2]"),
+        ("[\"GPU-00AA11bb\"]", 1, "[\"GPU-00aa11bb\"]"),
+        ("\"any:1 of 0,1\"", 1, "\"any:1 of 0, 1\""),
+        ("\"any:2 of 0, 1\"", 2, "[0, 1]"),
+    ] {
+        assert_eq!(devices(written), (count, shown.to_owned()), "{written}");
+    }
+    for wrong in [
+        "\"all\"",
+        "\"any\"",
+        "\"any:0\"",
+        "\"any:-1\"",
+        "\"any:+1\"",
+        "\"any:9999\"",
+        "[]",
+        "[0, 0]",
+        "[-1]",
+        "[\"x\"]",
+        "[\"MIG-00aa11bb\"]",
+        "[1.0]",
+        "\"any:3 of 0, 1\"",
+        "\"any:1 of \"",
+        "[\"00\"]",
+    ] {
+        assert_eq!(code(&format!("gpu.devices = {wrong}")), "E_GPU", "{wrong}");
+    }
+    assert_eq!(code("gpu.devices = 1"), "E_TYPE");
+    assert_eq!(code("gpu.capabilities = [\"graphics\"]"), "E_GPU");
+}
+
+#[test]
+fn a_child_gets_no_gpu_that_its_parent_has_not() {
+    let parent = "schema = 1\ngpu.devices = \"any:1 of 0, 1\"\ngpu.exclusive = true";
+    let mut parents = |name: &str| match name {
+        "parent.toml" => Ok(PolicySource::new(name, parent)),
+        _ => Err("there is no such file".to_owned()),
+    };
+    let child =
+        "schema = 1\nextends = \"parent.toml\"\ngpu.devices = [1, 2]\ngpu.exclusive = false";
+    let loaded = load(PolicySource::new("mine.toml", child), &mut parents).unwrap();
+    let gpu = &loaded.policy.gpu;
+    assert_eq!((gpu.devices.count, gpu.exclusive), (1, true));
+    assert_eq!(gpu.devices.among, Some(["1".to_owned()].into()));
 }

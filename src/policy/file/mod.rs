@@ -9,6 +9,7 @@
 
 mod compose;
 mod entry;
+mod gpu;
 mod layer;
 mod network;
 pub mod problem;

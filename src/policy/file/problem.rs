@@ -42,6 +42,7 @@ codes! {
     EnvForbidden = "E_ENV_FORBIDDEN": "A variable that is not set from outside.",
     EnvPattern = "E_ENV_PATTERN": "No exact name of a variable.",
     Forbidden = "E_FORBIDDEN": "No policy can say this.",
+    Gpu = "E_GPU": "No GPU, or no number of them.",
     Glob = "E_GLOB": "A pattern that does not parse, or matches code.",
     RuleTooBroad = "E_RULE_TOO_BROAD": "An allow rule that covers code nobody saw.",
     RuleExample = "E_RULE_EXAMPLE": "An example that the rule contradicts.",

@@ -47,6 +47,7 @@ pub(super) fn read(
         Form::List(words) => list(reader, *words, at, value),
         Form::Hosts => network::hosts(reader, at, value).map(Value::Hosts),
         Form::Sources => network::sources(reader, at, value).map(Value::Sources),
+        Form::Gpus => super::gpu::devices(reader, at, value),
         Form::Only { word, later } => word::only(reader, at, value, (word, later)),
         Form::Always => word::always(reader, at, value),
     }
@@ -239,6 +240,7 @@ fn list(reader: &mut Reader<'_>, words: Words, at: &At, value: &DeValue<'_>) -> 
         Words::Hosts => "a list of host names such as [\"github.com\"]",
         Words::Remotes => "a list of beginnings of URLs such as [\"file:///srv/repos/\"]",
         Words::Globs => "a list of patterns such as [\"outputs/**\"]",
+        Words::Capabilities => "a list such as [\"compute\", \"utility\"]",
     };
     let mut list = Vec::new();
     for (at, text) in reader.strings(at, value, wanted)? {
@@ -254,6 +256,7 @@ fn list(reader: &mut Reader<'_>, words: Words, at: &At, value: &DeValue<'_>) -> 
             Words::Hosts => host(reader, &at, &text),
             Words::Remotes => url(reader, &at, Code::Remote, git_url::check_remote(&text)),
             Words::Globs => glob(reader, &at, &text),
+            Words::Capabilities => super::gpu::capability(reader, &at, &text),
         };
         if good && list.contains(&text) {
             reader.note(Code::DuplicateId, &at, format!("{text:?} is listed twice"));

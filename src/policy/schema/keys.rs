@@ -106,6 +106,30 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         Amount(shm),
         "Bytes of /dev/shm; data loaders with workers want 1GiB or more"
     ),
+    key!(
+        "gpu.devices",
+        Form::Gpus,
+        Gpus(gpu.devices),
+        "GPUs of the sandbox: none, any:N, a list of indices and UUIDs, or any:N of A, B"
+    ),
+    only!(
+        "gpu.mode",
+        "cdi",
+        &["hook"],
+        "Nodes and files as CDI says, made by Fumehood; no program of a toolkit runs"
+    ),
+    key!(
+        "gpu.capabilities",
+        Form::List(Words::Capabilities),
+        List(gpu.capabilities),
+        "Of the driver: compute for libraries, utility for nvidia-smi and NVML"
+    ),
+    key!(
+        "gpu.exclusive",
+        Form::Flag { strict: true },
+        Flag(gpu.exclusive),
+        "No other run of this machine has these GPUs at the same time; it waits for them"
+    ),
     choice!(
         "network.mode",
         ["proxy" = NetworkMode::Proxy, "none" = NetworkMode::None],

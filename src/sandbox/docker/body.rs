@@ -8,6 +8,7 @@
 use super::engine::{Cgroups, EngineFacts, UserMapping};
 use super::image::Image;
 use super::seccomp;
+use crate::protocol::device::DeviceNode;
 use crate::protocol::spec::{Access, BackendKind, Mount, SandboxSpec};
 use crate::sandbox::backend::SandboxError;
 use crate::sandbox::owner::Owner;
@@ -148,10 +149,31 @@ fn host_config(plan: &Plan<'_>) -> Result<api::HostConfig, SandboxError> {
         oom_score_adj: Some(OOM_SCORE_ADJ),
         mounts: Some(mounts(plan)?),
         tmpfs: Some(tmpfs(plan)?),
-        devices: Some(Vec::new()),
+        devices: Some(devices(spec)?),
+        group_add: Some(spec.devices.groups().iter().map(u32::to_string).collect()),
         device_requests: Some(Vec::new()),
         ..limits(spec, engine)
     })
+}
+
+/// Nodes by their own paths: no program of a GPU toolkit has a part in it, and what was shown is what
+/// there is.
+fn devices(spec: &SandboxSpec) -> Result<Vec<api::DeviceMapping>, SandboxError> {
+    let one = |node: &DeviceNode| match is_plain(Path::new(&node.target))
+        && node.target.starts_with("/dev/nvidia")
+    {
+        true => Ok(api::DeviceMapping {
+            path_on_host: Some(node.source.clone()),
+            path_in_container: Some(node.target.clone()),
+            // Read and write; not `m`, to make more.
+            cgroup_permissions: Some("rw".to_owned()),
+        }),
+        false => Err(refused(
+            &format!("device at {}", node.target),
+            "it is no place for the node of a GPU",
+        )),
+    };
+    spec.devices.nodes.iter().map(one).collect()
 }
 
 /// Memory, CPU, processes, descriptors, file size.

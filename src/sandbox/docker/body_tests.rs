@@ -70,6 +70,7 @@ fn spec() -> SandboxSpec {
         env: BTreeMap::from([("SECRET".to_owned(), "only steps see this".to_owned())]),
         network: None,
         stop_grace_ms: 5000,
+        devices: Default::default(),
         require: BTreeMap::from([(
             crate::protocol::control::Control::Memory,
             Strength::Enforced,

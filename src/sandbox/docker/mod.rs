@@ -134,6 +134,7 @@ impl Backend for DockerBackend {
         let image = self.image_of(spec).await?;
         let body = self.body(spec, name, &image)?;
         mounts::check_sources(&spec.mounts).await?;
+        mounts::check_nodes(&spec.devices.nodes)?;
         let made = Made::create(&self.engine, name, body).await?;
         match made.run(spec).await {
             Ok(started) => Ok(started),
@@ -197,6 +198,7 @@ impl Made {
     async fn run(&self, spec: &SandboxSpec) -> Result<Started, SandboxError> {
         let attached = attach::attach(&self.engine, &self.name).await?;
         mounts::check_sources(&spec.mounts).await?;
+        mounts::check_nodes(&spec.devices.nodes)?;
         self.engine
             .client
             .start_container(&self.name, None)
@@ -204,6 +206,7 @@ impl Made {
             .map_err(|error| engine::failed("start container", &error))?;
         let pid = self.pid().await?;
         mounts::check_inside(&spec.mounts, pid).await?;
+        mounts::check_nodes_inside(&spec.devices.nodes, pid)?;
         self.keep();
         Ok(Started {
             from_init: Box::new(attached.from_init),

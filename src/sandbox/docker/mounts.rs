@@ -5,11 +5,12 @@
 //! it yet when the last look is taken, so a source that was swapped in between is found before a
 //! step could touch it.
 
+use crate::protocol::device::DeviceNode;
 use crate::protocol::spec::Mount;
 use crate::sandbox::backend::SandboxError;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Looks at the sources on this machine.
@@ -28,6 +29,38 @@ pub(super) async fn check_inside(mounts: &[Mount], pid: i64) -> Result<(), Sandb
         fs::symlink_metadata(root.join(beneath))
     })
     .await
+}
+
+/// Looks at the nodes of GPUs on this machine.
+pub(super) fn check_nodes(nodes: &[DeviceNode]) -> Result<(), SandboxError> {
+    nodes
+        .iter()
+        .try_for_each(|node| compare_node(node, fs::symlink_metadata(&node.source)))
+}
+
+/// Looks at them inside the container of that process; silent where this user may not look.
+pub(super) fn check_nodes_inside(nodes: &[DeviceNode], pid: i64) -> Result<(), SandboxError> {
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    if fs::read_dir(&root).is_err() {
+        return Ok(());
+    }
+    nodes.iter().try_for_each(|node| {
+        let beneath = node.target.trim_start_matches('/');
+        compare_node(node, fs::symlink_metadata(root.join(beneath)))
+    })
+}
+
+fn compare_node(node: &DeviceNode, found: io::Result<fs::Metadata>) -> Result<(), SandboxError> {
+    let source = Path::new(&node.source);
+    let found = found.map_err(|error| refused(source, &error.to_string()))?;
+    let numbers = (
+        nix::sys::stat::major(found.rdev()),
+        nix::sys::stat::minor(found.rdev()),
+    );
+    match found.file_type().is_char_device() && numbers == (node.major, node.minor) {
+        true => Ok(()),
+        false => Err(refused(source, "it is not the device that was shown")),
+    }
 }
 
 /// On a thread of its own: a source may lie on a network file system.
@@ -105,5 +138,24 @@ mod tests {
         std::os::unix::fs::symlink("/", &link).unwrap();
         let shown = mount(&link, &fs::symlink_metadata(&link).unwrap());
         assert!(check_sources(&[shown]).await.is_err());
+    }
+
+    #[test]
+    fn a_node_that_became_another_device_is_refused() {
+        let node = |minor| DeviceNode {
+            source: "/dev/zero".into(),
+            target: "/dev/nvidia0".into(),
+            major: 1,
+            minor,
+            group: None,
+        };
+        check_nodes(&[node(5)]).unwrap();
+        let error = check_nodes(&[node(3)]).unwrap_err();
+        assert!(error.to_string().contains("/dev/zero"), "{error}");
+        let file = DeviceNode {
+            source: "/etc/passwd".into(),
+            ..node(5)
+        };
+        assert!(check_nodes(&[file]).is_err());
     }
 }

@@ -1,9 +1,12 @@
 //! From a specification to the world that init builds. Pure.
 
 use super::cgroup::{Enforced, MadeGroups};
+use crate::protocol::device::{DeviceNode, Devices};
 use crate::protocol::spec::{Access, BackendKind, Mount, RootFs, SandboxSpec};
 use crate::sandbox::backend::SandboxError;
-use crate::sandbox::wire::{Purpose, StepLimits, World, WorldMemory, WorldMount, WorldSystem};
+use crate::sandbox::wire::{
+    Purpose, StepLimits, World, WorldDevice, WorldMemory, WorldMount, WorldSystem,
+};
 use std::path::Path;
 
 /// Steps go before init when memory runs out, so that init can say so.
@@ -21,9 +24,11 @@ pub(super) fn world(
         hostname: spec.hostname.clone(),
         host_uid: spec.uid,
         host_gid: spec.gid,
-        groups: Vec::new(),
+        groups: spec.devices.groups(),
         system: system.to_vec(),
         mounts,
+        devices: spec.devices.nodes.iter().map(device).collect(),
+        driver: driver(&spec.devices),
         tmp_size: spec.tmp.size,
         tmp_inodes: spec.tmp.inodes,
         tmp_exec: spec.tmp.exec,
@@ -43,6 +48,8 @@ pub(super) fn probe(ids: (u32, u32), system: &[WorldSystem], groups: &MadeGroups
         groups: Vec::new(),
         system: system.to_vec(),
         mounts: Vec::new(),
+        devices: Vec::new(),
+        driver: Vec::new(),
         tmp_size: 1 << 20,
         tmp_inodes: 16,
         tmp_exec: false,
@@ -99,6 +106,22 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
         ));
     }
     Ok(())
+}
+
+fn device(node: &DeviceNode) -> WorldDevice {
+    WorldDevice {
+        source: node.source.clone(),
+        target: node.target.clone(),
+        major: node.major,
+        minor: node.minor,
+    }
+}
+
+fn driver(devices: &Devices) -> Vec<(String, String)> {
+    let texts = devices.proc.iter();
+    texts
+        .map(|(path, text)| (format!("nvidia/{path}"), text.clone()))
+        .collect()
 }
 
 fn mount(mount: &Mount) -> Result<WorldMount, SandboxError> {
@@ -173,6 +196,7 @@ mod tests {
             network: None,
             stop_grace_ms: 1,
             require: BTreeMap::new(),
+            devices: Default::default(),
         }
     }
 

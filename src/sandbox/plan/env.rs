@@ -67,7 +67,10 @@ fn own_env(input: &PlanInput<'_>) -> BTreeMap<String, String> {
         env.extend(python.env.clone());
         path.extend(python.path.iter().map(String::as_str));
     }
+    let (gpus, programs) = super::gpus::env(input);
+    env.extend(gpus);
     path.push(PATH);
+    path.extend(programs.as_deref());
     env.insert("PATH".to_owned(), path.join(":"));
     env
 }

@@ -10,10 +10,13 @@
 //! ```
 
 mod env;
+mod gpus;
 mod mounts;
 
+use super::gpu::DriverFile;
 use crate::policy::model::Policy;
 use crate::policy::names::{EnvError, TargetError};
+use crate::protocol::device::Devices;
 use crate::protocol::spec::{BackendKind, Limits, Mount, RootFs, SandboxSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -68,6 +71,13 @@ pub struct Editable {
     pub folder: Source,
 }
 
+/// The GPUs of a run, as they were found.
+#[derive(Debug, Clone, Copy)]
+pub struct GpuFacts<'a> {
+    pub devices: &'a Devices,
+    pub files: &'a [DriverFile],
+}
+
 /// Everything a plan is made from.
 #[derive(Debug)]
 pub struct PlanInput<'a> {
@@ -83,6 +93,8 @@ pub struct PlanInput<'a> {
     /// Judged by `mount_source`.
     pub inputs: &'a [Mount],
     pub python: Option<&'a PythonEnv>,
+    /// Claimed for this run; see [`super::gpu`].
+    pub gpus: Option<GpuFacts<'a>>,
     /// Values of the user's variables that the policy passes on by name.
     pub passed: &'a BTreeMap<String, String>,
     /// What the user typed (`--env`).
@@ -189,6 +201,10 @@ pub fn plan(input: &PlanInput<'_>) -> Result<SandboxSpec, PlanError> {
         network: None,
         stop_grace_ms: input.policy.process.stop_grace_ms,
         require: input.policy.required(),
+        devices: input
+            .gpus
+            .map(|gpus| gpus.devices.clone())
+            .unwrap_or_default(),
     })
 }
 

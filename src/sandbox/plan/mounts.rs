@@ -40,6 +40,7 @@ pub(super) fn mounts(input: &PlanInput<'_>) -> Result<Vec<Mount>, PlanError> {
     if let Some(python) = input.python {
         mounts.extend(environment(input, python, &mounts)?);
     }
+    mounts.extend(super::gpus::mounts(input));
     mounts.extend(checked_inputs(input)?);
     check_overlaps(&mounts)?;
     Ok(mounts)

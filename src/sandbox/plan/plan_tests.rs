@@ -3,7 +3,9 @@ use super::mounts::mount;
 use super::*;
 use crate::policy::model::*;
 use crate::policy::names;
+use crate::protocol::device::{DRIVER_TARGET, DeviceNode, Gpu};
 use crate::protocol::spec::{Access, HOME_TARGET, MountKind, Tmp};
+use crate::sandbox::gpu::FileKind;
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -47,6 +49,7 @@ fn policy() -> Policy {
         },
         shm: 64 << 20,
         mounts: Vec::new(),
+        gpu: crate::policy::defaults::policy().gpu,
         network: crate::policy::defaults::policy().network,
         limits: some_limits(),
         process: ProcessPolicy {
@@ -106,6 +109,8 @@ struct Given {
     home: Source,
     inputs: Vec<Mount>,
     python: Option<PythonEnv>,
+    gpus: Option<(Devices, Vec<DriverFile>)>,
+    root: RootFs,
     passed: BTreeMap<String, String>,
     typed: BTreeMap<String, String>,
     uid: u32,
@@ -124,6 +129,8 @@ impl Given {
             home: source("/state/runs/1/home", 3),
             inputs: Vec::new(),
             python: None,
+            gpus: None,
+            root: RootFs::HostSystem,
             passed: BTreeMap::new(),
             typed: BTreeMap::new(),
             uid: 1000,
@@ -156,13 +163,17 @@ impl Given {
         plan(&PlanInput {
             policy: &self.policy,
             backend: BackendKind::Namespace,
-            root: RootFs::HostSystem,
+            root: self.root.clone(),
             uid: self.uid,
             gid: 1000,
             workspace: &self.workspace,
             home: &self.home,
             inputs: &self.inputs,
             python: self.python.as_ref(),
+            gpus: self
+                .gpus
+                .as_ref()
+                .map(|(devices, files)| GpuFacts { devices, files }),
             passed: &self.passed,
             typed: &self.typed,
             hostname: "fumehood",
@@ -400,4 +411,87 @@ proptest! {
             prop_assert!(threads >= 1 && threads <= cores.max(1));
         }
     }
+}
+
+fn with_gpu(root: RootFs) -> Given {
+    let file = |kind, name: &str, in_system| DriverFile {
+        kind,
+        name: name.into(),
+        path: format!("/usr/lib/nvidia/{name}.570").into(),
+        device: 9,
+        inode: 9,
+        in_system,
+    };
+    let gpu = Gpu {
+        index: 1,
+        uuid: Some("GPU-0000aaaa".into()),
+        name: "X".into(),
+    };
+    let node = DeviceNode {
+        source: "/dev/nvidia1".into(),
+        target: "/dev/nvidia1".into(),
+        major: 195,
+        minor: 1,
+        group: None,
+    };
+    let devices = Devices {
+        gpus: vec![gpu],
+        exclusive: true,
+        nodes: vec![node],
+        proc: BTreeMap::new(),
+        origin: "the driver itself".into(),
+    };
+    let files = vec![
+        file(FileKind::Library, "libcuda.so.1", true),
+        file(FileKind::Program, "nvidia-smi", true),
+        file(FileKind::Library, "libnvidia-ml.so.1", false),
+    ];
+    Given {
+        gpus: Some((devices, files)),
+        root,
+        ..Given::plain()
+    }
+}
+
+#[test]
+fn in_an_image_the_drivers_files_lie_in_a_folder_of_their_own() {
+    let image = RootFs::Image {
+        reference: "r".into(),
+        id: "i".into(),
+    };
+    let spec = with_gpu(image).plan().unwrap();
+    let found: Vec<&str> = targets(&spec)
+        .into_iter()
+        .filter(|target| target.starts_with(DRIVER_TARGET))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "/opt/fumehood/driver/lib/libcuda.so.1",
+            "/opt/fumehood/driver/bin/nvidia-smi",
+            "/opt/fumehood/driver/lib/libnvidia-ml.so.1"
+        ]
+    );
+    assert_eq!(spec.env["LD_LIBRARY_PATH"], "/opt/fumehood/driver/lib");
+    assert!(spec.env["PATH"].ends_with(":/opt/fumehood/driver/bin"));
+    assert_eq!(spec.env["NVIDIA_VISIBLE_DEVICES"], "GPU-0000aaaa");
+    assert_eq!(spec.devices.nodes.len(), 1);
+    let driver = |mount: &&Mount| mount.kind == MountKind::Driver;
+    assert!(
+        spec.mounts
+            .iter()
+            .filter(driver)
+            .all(|one| one.access == Access::ReadOnly)
+    );
+}
+
+#[test]
+fn of_the_hosts_own_system_only_what_it_lacks_is_mounted() {
+    let spec = with_gpu(RootFs::HostSystem).plan().unwrap();
+    let driver = |mount: &&Mount| mount.kind == MountKind::Driver;
+    assert_eq!(spec.mounts.iter().filter(driver).count(), 1);
+    let plain = Given::plain().plan().unwrap();
+    assert!(plain.devices.is_empty());
+    assert!(!plain.env.contains_key("LD_LIBRARY_PATH"));
+    assert!(!plain.env.contains_key("NVIDIA_VISIBLE_DEVICES"));
 }

@@ -11,6 +11,7 @@
 //! ```
 
 mod approve;
+mod gpus;
 mod step;
 
 use super::ToolStop;
@@ -26,6 +27,7 @@ use crate::protocol::outcome::Exit;
 use crate::protocol::spec::{RootFs, SandboxSpec};
 use crate::sandbox::Sandbox;
 use crate::sandbox::backend::{Backend, SandboxError};
+use crate::sandbox::gpu::Meter;
 use crate::sandbox::owner::{Owner, sandbox_name};
 use crate::sandbox::wire::StartError;
 use crate::workspace::{Artifacts, Snapshot, Texts, Workspace, WorkspaceError};
@@ -33,7 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of a line where the policy sets none.
@@ -61,6 +63,7 @@ pub struct Bench {
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     memory: Mutex<Memory>,
     steps: AtomicU32,
+    meter: OnceCell<Option<Arc<Meter>>>,
 }
 
 /// What a run remembers of its approvals.
@@ -124,6 +127,7 @@ impl Bench {
             sandbox: Mutex::new(None),
             memory: Mutex::default(),
             steps: AtomicU32::new(0),
+            meter: OnceCell::new(),
         })
     }
 
@@ -228,6 +232,7 @@ impl Bench {
                 RootFs::Image { id, .. } => Some(id.clone()),
             },
             controls: sandbox.controls().clone(),
+            gpus: spec.devices.gpus.clone(),
         })?;
         let sandbox = Arc::new(sandbox);
         *held = Some(sandbox.clone());

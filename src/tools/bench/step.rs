@@ -45,10 +45,13 @@ impl Bench {
             cancel: io.cancel,
             started: None,
         };
-        let ended = sandbox.step(permit, streams).await;
+        let (ended, gpus) = self.measured(step, sandbox.step(permit, streams)).await;
         let dropped = stdout.into_log().finish().dropped + stderr.into_log().finish().dropped;
         match ended {
-            Ok(exit) => self.tell_end(step, exit, dropped, (before, origin)).await,
+            Ok(mut exit) => {
+                exit.usage.gpus = gpus;
+                self.tell_end(step, exit, dropped, (before, origin)).await
+            }
             Err(SandboxError::NotStarted(error)) => {
                 self.setup.desk.emit(&Event::StepNotStarted {
                     step,

@@ -102,6 +102,7 @@ impl Run {
             command: "run",
             task: "an attack".to_owned(),
             model: None,
+            cancel: CancellationToken::new(),
         };
         let person = Arc::new(Person {
             seen: Mutex::default(),

@@ -5,8 +5,10 @@ use super::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::context::sanitise::visible;
 use crate::policy::unit;
 use crate::protocol::control::{Control, Controls, Strength};
+use crate::protocol::device::Devices;
 use crate::protocol::question::ExecView;
 use crate::protocol::spec::{Access, Limits, Mount, MountKind, RootFs, SandboxSpec};
+use anstyle::Style;
 
 /// What is there for isolation, and holds no amount.
 const WALLS: [Control; 7] = [
@@ -40,9 +42,12 @@ pub(super) fn sandbox(page: &mut Page, view: &ExecView) {
         row(
             page,
             "",
-            &format!("{DIM}and {read_only} read-only: protected folders, environments{DIM:#}"),
+            &format!(
+                "{DIM}and {read_only} read-only: protected folders, environments, drivers{DIM:#}"
+            ),
         );
     }
+    gpus(page, &spec.devices);
     limit(
         page,
         &view.controls,
@@ -56,6 +61,35 @@ pub(super) fn sandbox(page: &mut Page, view: &ExecView) {
         limit(page, &view.controls, (name, amount, control));
     }
     walls(page, &view.controls);
+}
+
+/// Each by name, and what can be called through them.
+fn gpus(page: &mut Page, devices: &Devices) {
+    if devices.is_empty() {
+        return;
+    }
+    let mut line = |name: &str, text: &str, style| {
+        page.code(&format!("{name:10} "), &visible(text), style);
+    };
+    for (index, gpu) in devices.gpus.iter().enumerate() {
+        let name = if index == 0 { "gpus" } else { "" };
+        line(name, &gpu.to_string(), Style::new());
+    }
+    let shared = match devices.exclusive {
+        true => "no other run has them at the same time",
+        false => "other runs may use them at the same time",
+    };
+    line("", &format!("{shared}; found in {}", devices.origin), DIM);
+    let nodes: Vec<String> = devices
+        .nodes
+        .iter()
+        .map(|node| match node.source == node.target {
+            true => node.target.clone(),
+            false => format!("{} (here {})", node.target, node.source),
+        })
+        .collect();
+    let opens = "the kernel's GPU driver can be called through";
+    line("", &format!("{opens} {}", nodes.join(", ")), YELLOW);
 }
 
 fn root(root: &RootFs) -> String {
@@ -74,8 +108,10 @@ fn shown(mounts: &[Mount]) -> impl Iterator<Item = &Mount> {
 }
 
 fn is_detail(mount: &Mount) -> bool {
-    matches!(mount.kind, MountKind::Protected | MountKind::Environment)
-        && mount.access == Access::ReadOnly
+    matches!(
+        mount.kind,
+        MountKind::Protected | MountKind::Environment | MountKind::Driver
+    ) && mount.access == Access::ReadOnly
 }
 
 fn mount_line(mount: &Mount) -> String {
@@ -89,9 +125,11 @@ fn mount_line(mount: &Mount) -> String {
     };
     let source = match mount.kind {
         MountKind::Home => "its own home".to_owned(),
-        MountKind::Workspace | MountKind::Protected | MountKind::Input | MountKind::Environment => {
-            visible(&mount.source.to_string_lossy())
-        }
+        MountKind::Workspace
+        | MountKind::Protected
+        | MountKind::Input
+        | MountKind::Environment
+        | MountKind::Driver => visible(&mount.source.to_string_lossy()),
     };
     format!("{target}, {access}: {source}")
 }

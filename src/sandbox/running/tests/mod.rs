@@ -50,6 +50,7 @@ fn spec() -> SandboxSpec {
         network: None,
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
+        devices: Default::default(),
     }
 }
 
