@@ -47,7 +47,9 @@ impl fmt::Display for Outcome {
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
             Self::OutOfMemory => f.write_str("killed: out of memory"),
             Self::TimedOut => f.write_str("killed: time limit reached"),
-            Self::DiskFull => f.write_str("killed: workspace over its size or file count"),
+            Self::DiskFull => f.write_str(
+                "killed: workspace over its size or file count, or its disk nearly full",
+            ),
             Self::Cancelled => f.write_str("stopped on request"),
         }
     }

@@ -55,6 +55,13 @@ impl RunRecord {
             }
             made => made.map_err(RecordError::io("create", &dir))?,
         }
+        Self::begin(runs, run, clock, dir.clone()).inspect_err(|_| {
+            // It never began: without its record the folder says nothing, and `last` would be it.
+            let _ = fs::remove_dir_all(&dir);
+        })
+    }
+
+    fn begin(runs: &Path, run: &RunId, clock: Clock, dir: PathBuf) -> Result<Self, RecordError> {
         for name in [LOGS, QUARANTINE, BLOBS] {
             let path = dir.join(name);
             private_dir()

@@ -2,6 +2,7 @@
 
 use crate::context::sanitise::visible;
 use crate::policy::git_url::UrlError;
+use nix::errno::Errno;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,8 @@ pub enum RepoError {
     Hostile { path: String, why: &'static str },
     #[error("the repository is damaged or not understood: {why}")]
     Damaged { why: String },
+    #[error("no room for the repository: {why}")]
+    DiskFull { why: String },
     /// A repository on this machine that is not taken as it is.
     #[error("the local repository {} cannot be used: {why}", path.display())]
     Local {
@@ -126,8 +129,14 @@ impl RepoError {
         move |source| Self::Io { what, path, source }
     }
 
-    /// What libgit2 says, which may quote the other side.
+    /// What libgit2 says, which may quote the other side. A full disk it tells in words only.
     pub(super) fn git(error: &git2::Error) -> Self {
+        let full = Errno::ENOSPC.desc();
+        if error.message().ends_with(full) {
+            return Self::DiskFull {
+                why: brief(error.message()),
+            };
+        }
         Self::Damaged {
             why: brief(error.message()),
         }
@@ -184,6 +193,7 @@ impl RepoError {
             Self::Stalled { .. } | Self::TooSlow { .. } => {
                 "try again later, or name a smaller branch"
             }
+            Self::DiskFull { .. } => "free space on the disk, or set FUMEHOOD_HOME to another one",
             Self::Local { remedy, .. } => remedy,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -219,4 +229,23 @@ pub(super) fn brief(text: &str) -> String {
 /// A name or path as a tree spells it.
 pub(super) fn brief_path(path: &[u8]) -> String {
     brief(&String::from_utf8_lossy(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use git2::{ErrorClass, ErrorCode};
+
+    #[test]
+    fn a_full_disk_is_no_damaged_repository() {
+        let said = |message| {
+            let error = git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, message);
+            RepoError::git(&error)
+        };
+        let full = said("failed to initialize repository: No space left on device");
+        assert!(matches!(full, RepoError::DiskFull { .. }), "{full}");
+        assert!(full.remedy().is_some_and(|text| text.contains("space")));
+        let other = said("object not found");
+        assert!(matches!(other, RepoError::Damaged { .. }), "{other}");
+    }
 }
