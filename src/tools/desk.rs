@@ -167,7 +167,7 @@ impl Desk {
             Answer::No { reason } => {
                 self.decided(about, approver.clone(), Some(&reason))?;
                 return match approver {
-                    Approver::NoTerminal => Err(about.nobody_asked()),
+                    Approver::NoTerminal => Err(about.nobody_asked(question.widens())),
                     _ => Ok(Settled::Denied(question.refuse(reason))),
                 };
             }
@@ -238,12 +238,18 @@ impl About {
         }
     }
 
-    fn nobody_asked(&self) -> ToolStop {
+    /// `widens` is the line that would put it inside the policy: what `--yes` does not answer.
+    fn nobody_asked(&self, widens: Option<&str>) -> ToolStop {
+        let why = match widens {
+            None => "needs a yes, and nobody can be asked",
+            Some(_) => "goes beyond the policy, and nobody can be asked",
+        };
         ToolStop::NobodyAsked {
-            why: format!("{} needs a yes, and nobody can be asked", self.summary),
-            remedy:
-                "run it on a terminal, or add --yes to answer yes to what lies inside the policy"
-                    .to_owned(),
+            why: format!("{} {why}", self.summary),
+            remedy: match widens {
+                None => "run it on a terminal, or add --yes to answer yes to what lies inside the policy".to_owned(),
+                Some(line) => format!("run it on a terminal, or add to the policy: {line}"),
+            },
         }
     }
 }
