@@ -40,7 +40,7 @@ pub(super) struct SandboxArgs {
     /// Policy: a built-in's name (`fumehood policy list`), a file, or a name in your policy folder
     #[arg(long, value_name = "NAME|FILE", default_value = "offline-train")]
     pub(super) policy: String,
-    /// What isolates. auto: docker if an engine answers and an image is named, else namespace
+    /// What isolates. auto: docker where an image is named, else namespace
     #[arg(long, value_enum)]
     pub(super) backend: Option<BackendArg>,
     /// Image for the docker backend; it must be there already, nothing is pulled
@@ -87,7 +87,7 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) sandbox: SandboxArgs,
     /// Stop after so many answers of the model
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_turns: u32,
     /// Tokens of the model's window, where the server does not say
     #[arg(long, value_name = "TOKENS")]
@@ -96,7 +96,16 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// The task, in words
+    #[arg(value_parser = task)]
     pub(super) task: String,
+}
+
+/// Not an empty one, as from a variable that is not set.
+fn task(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("there is no task in it"),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -45,9 +45,15 @@ impl Failure {
     /// From an error, with everything beneath it.
     pub(super) fn of(error: &(dyn std::error::Error + 'static), code: u8) -> Self {
         let mut causes = Vec::new();
+        let mut said = error.to_string();
         let mut below = error.source();
         while let Some(cause) = below {
-            causes.push(cause.to_string());
+            let text = cause.to_string();
+            // Some say their cause themselves.
+            if !said.ends_with(&text) {
+                causes.push(text.clone());
+            }
+            said = text;
             below = cause.source();
         }
         Self {
@@ -80,5 +86,29 @@ impl Failure {
         }
         super::say(&text);
         ExitCode::from(self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failed {
+        #[error("failed to read it")]
+        Silent(#[source] io::Error),
+        #[error("failed to read it: {0}")]
+        Spoken(#[source] io::Error),
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || io::Error::from_raw_os_error(2);
+        let silent = Failure::of(&Failed::Silent(cause()), USAGE);
+        assert_eq!(silent.causes, [cause().to_string()]);
+        let spoken = Failure::of(&Failed::Spoken(cause()), USAGE);
+        assert!(spoken.message.contains(&cause().to_string()));
+        assert!(spoken.causes.is_empty(), "{:?}", spoken.causes);
     }
 }

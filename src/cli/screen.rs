@@ -276,11 +276,13 @@ fn decided(allowed: bool, approver: &Approver, why: &str) -> String {
         Approver::YesFlag => "--yes".to_owned(),
         Approver::Remembered => "your yes to these very bytes".to_owned(),
         Approver::Typed => "you, who typed it".to_owned(),
-        Approver::NoTerminal => "nobody: no terminal to ask at".to_owned(),
+        // The reason says it.
+        Approver::NoTerminal => return format!("    {RED}denied{RED:#}: {why}"),
     };
-    match allowed {
-        true => format!("    {GREEN}allowed{GREEN:#} {DIM}by {by}{DIM:#}"),
-        false => format!("    {RED}denied{RED:#} {DIM}by {by}{DIM:#} {why}"),
+    match (allowed, why) {
+        (true, _) => format!("    {GREEN}allowed{GREEN:#} {DIM}by {by}{DIM:#}"),
+        (false, "") => format!("    {RED}denied{RED:#} {DIM}by {by}{DIM:#}"),
+        (false, why) => format!("    {RED}denied{RED:#} {DIM}by {by}{DIM:#}: {why}"),
     }
 }
 
@@ -353,4 +355,26 @@ fn ended(stop: &StopReason, text: &str) -> Vec<String> {
     let seen = *stop == StopReason::Finished;
     lines.extend((!text.is_empty() && !seen).then(|| text.to_owned()));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(approver: Approver, why: &str) -> String {
+        anstream::adapter::strip_str(&decided(false, &approver, why)).to_string()
+    }
+
+    #[test]
+    fn a_no_says_who_said_it_and_why() {
+        assert_eq!(
+            shown(Approver::Person, "too long"),
+            "    denied by you: too long"
+        );
+        assert_eq!(shown(Approver::Person, ""), "    denied by you");
+        assert_eq!(
+            shown(Approver::NoTerminal, "there is no terminal"),
+            "    denied: there is no terminal"
+        );
+    }
 }

@@ -166,18 +166,20 @@ fn mark(ok: bool) -> (Style, &'static str) {
 }
 
 fn decided(action: &str, allowed: bool, approver: &Approver, why: &str) -> Option<Said> {
+    let action = visible(action);
     let by = match approver {
         Approver::Policy { rule } => format!("by the policy ({})", visible(rule)),
         Approver::Person => "by a person".to_owned(),
         Approver::YesFlag => "by --yes".to_owned(),
         Approver::Remembered => "by an earlier yes to these very bytes".to_owned(),
         Approver::Typed => "typed by the user".to_owned(),
-        Approver::NoTerminal => "nobody could be asked".to_owned(),
+        // The reason says it.
+        Approver::NoTerminal => return said(RED, "denied", format!("{action}: {}", visible(why))),
     };
-    let action = visible(action);
-    match allowed {
-        true => said(GREEN, "allowed", format!("{action}, {by}")),
-        false => said(RED, "denied", format!("{action}, {by}: {}", visible(why))),
+    match (allowed, why) {
+        (true, _) => said(GREEN, "allowed", format!("{action}, {by}")),
+        (false, "") => said(RED, "denied", format!("{action}, {by}")),
+        (false, why) => said(RED, "denied", format!("{action}, {by}: {}", visible(why))),
     }
 }
 

@@ -155,7 +155,7 @@ async fn a_script_is_written_read_edited_and_listed() {
                 json!({"path": "/workspace/src/train.py", "old": "lr = 0.1", "new": "lr = 0.2\nseed = 1"})
             )
             .await,
-        "edited src/train.py at line 2: 1 lines became 2"
+        "edited src/train.py at line 2: 1 line became 2"
     );
     let text = hands.said("read", json!({"path": "src/train.py"})).await;
     assert!(

@@ -174,8 +174,12 @@ impl EditTool {
         let permit = may_write(&self.0, &path, after.as_bytes())?;
         write(&self.0, permit, after.into_bytes()).await?;
         let name = visible(&path.as_path().to_string_lossy());
+        let gone = match gone {
+            1 => "1 line".to_owned(),
+            gone => format!("{gone} lines"),
+        };
         Ok(format!(
-            "edited {name} at line {line}: {gone} lines became {come}"
+            "edited {name} at line {line}: {gone} became {come}"
         ))
     }
 }
