@@ -18,7 +18,7 @@ use crate::protocol::spec::WORKSPACE_TARGET;
 use crate::protocol::stop::StopReason;
 use crate::tools::ToolStop;
 use crate::tools::bench::{BenchIo, ExecRequest, Executed};
-use crate::tools::exec::not_started;
+use crate::tools::exec::{not_started, not_started_remedy};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStringExt;
@@ -71,9 +71,19 @@ pub(super) async fn exec(config: &Config, args: ExecArgs) -> Result<ExitCode, Fa
         cancel,
     };
     let executed = run.bench.exec(&command, io).await;
-    stdout.finish().await;
-    stderr.finish().await;
-    finish(run, &command, executed).await
+    let lost = stdout.finish().await.and(stderr.finish().await);
+    let id = run.record.run().clone();
+    let code = finish(run, &command, executed).await?;
+    match lost {
+        Ok(()) => Ok(code),
+        Err(error) => Err(
+            Failure::new("failed to write the program's output", failure::EXEC_OWN)
+                .because(&error)
+                .remedy(Some(format!(
+                    "what it said is kept: `fumehood runs logs {id}`"
+                ))),
+        ),
+    }
 }
 
 /// The argument list on one line, for the record.
@@ -116,7 +126,8 @@ async fn finish(
         Ok(Executed::NotStarted(error)) => {
             let code = request::not_started_code(&error);
             let why = not_started(&error, command);
-            (StopReason::Finished, Err(Failure::new(why, code)))
+            let failure = Failure::new(why, code).remedy(not_started_remedy(&error));
+            (StopReason::Finished, Err(failure))
         }
         Err(stop) => {
             let (reason, failure) = request::stopped(&stop, failure::EXEC_OWN);
@@ -148,8 +159,10 @@ fn tell(exit: &Exit) {
         outcome => super::say(&format!("fumehood: {outcome}")),
     }
     if leftovers > 0 && std::io::stderr().is_terminal() {
-        super::say(&format!(
-            "fumehood: {leftovers} processes left running were ended with it"
-        ));
+        let left = match leftovers {
+            1 => "1 process left running was".to_owned(),
+            many => format!("{many} processes left running were"),
+        };
+        super::say(&format!("fumehood: {left} ended with it"));
     }
 }

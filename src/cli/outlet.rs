@@ -15,6 +15,8 @@ pub(super) struct Outlet {
     sanitiser: Option<Sanitiser>,
     /// Sanitised text that is not written yet.
     pending: Vec<u8>,
+    /// Why bytes could not be written, other than that their reader is gone.
+    lost: Option<io::Error>,
 }
 
 impl Outlet {
@@ -43,18 +45,41 @@ impl Outlet {
             to,
             sanitiser,
             pending: Vec::new(),
+            lost: None,
         }
     }
 
-    /// Writes what was held back. A reader that is gone takes nothing, and that is its choice.
-    pub(super) async fn finish(mut self) {
+    /// Writes what was held back. A reader that is gone takes nothing, and that is its choice; a disk
+    /// that is full has lost what was asked for.
+    pub(super) async fn finish(mut self) -> io::Result<()> {
         if let Some(sanitiser) = &mut self.sanitiser {
             self.pending
                 .extend_from_slice(sanitiser.finish().as_bytes());
         }
         let pending = std::mem::take(&mut self.pending);
-        let _ = self.to.write_all(&pending).await;
-        let _ = self.to.flush().await;
+        let written = match self.to.write_all(&pending).await {
+            Ok(()) => self.to.flush().await,
+            error => error,
+        };
+        if let Err(error) = written {
+            self.note(&error);
+        }
+        self.lost.map_or(Ok(()), Err)
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::BrokenPipe && self.lost.is_none() {
+            let copy = match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => error.kind().into(),
+            };
+            self.lost = Some(copy);
+        }
+    }
+
+    fn flush_all(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_pending(context))?;
+        Pin::new(&mut self.to).poll_flush(context)
     }
 
     fn poll_pending(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -77,7 +102,11 @@ impl AsyncWrite for Outlet {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.sanitiser.is_none() {
-            return Pin::new(&mut this.to).poll_write(context, bytes);
+            let written = ready!(Pin::new(&mut this.to).poll_write(context, bytes));
+            if let Err(error) = &written {
+                this.note(error);
+            }
+            return Poll::Ready(written);
         }
         // The text of the bytes before goes first; only then are new ones taken.
         ready!(this.poll_pending(context))?;
@@ -86,19 +115,24 @@ impl AsyncWrite for Outlet {
                 .extend_from_slice(sanitiser.push(bytes).as_bytes());
         }
         match this.poll_pending(context) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                this.note(&error);
+                Poll::Ready(Err(error))
+            }
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(bytes.len())),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_pending(context))?;
-        Pin::new(&mut self.to).poll_flush(context)
+        let flushed = ready!(self.flush_all(context));
+        if let Err(error) = &flushed {
+            self.note(error);
+        }
+        Poll::Ready(flushed)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_pending(context))?;
-        Pin::new(&mut self.to).poll_flush(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(context)
     }
 }
 
@@ -106,6 +140,25 @@ impl AsyncWrite for Outlet {
 mod tests {
     use super::*;
     use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn a_full_disk_has_lost_bytes_and_a_reader_that_is_gone_has_not() {
+        for direct in [true, false] {
+            let full = std::fs::File::options()
+                .write(true)
+                .open("/dev/full")
+                .unwrap();
+            let to: Box<dyn AsyncWrite + Send + Unpin> = match direct {
+                true => direct::open(full.as_fd())
+                    .unwrap_or_else(|| Box::new(tokio::fs::File::from_std(full))),
+                false => Box::new(tokio::io::duplex(8).0),
+            };
+            let mut outlet = Outlet::new(to, None);
+            // Some tell only when they are flushed.
+            let _ = outlet.write_all(b"bytes").await;
+            assert_eq!(outlet.finish().await.is_err(), direct);
+        }
+    }
 
     #[tokio::test]
     async fn a_terminal_gets_no_escape_and_a_pipe_gets_every_byte() {
@@ -124,7 +177,7 @@ mod tests {
                 .write_all(b"a \x1b]52;c;AAAA\x07clean line\n")
                 .await
                 .unwrap();
-            outlet.finish().await;
+            outlet.finish().await.unwrap();
             assert_eq!(reader.await.unwrap(), expected);
         }
     }

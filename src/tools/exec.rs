@@ -227,6 +227,26 @@ pub fn not_started(error: &StartError, request: &ExecRequest) -> String {
     }
 }
 
+/// What a person can do about it, where there is something.
+pub fn not_started_remedy(error: &StartError) -> Option<&'static str> {
+    match error {
+        StartError::NotFound => Some(
+            "inside are the system's own programs, or the image's; a Python environment comes with --venv, a folder with --mount",
+        ),
+        StartError::NotExecutable { .. } => Some(
+            "name the interpreter, as in `python3 FILE` or `sh FILE`, or make it executable (`chmod +x`)",
+        ),
+        StartError::WorkingDirectory { .. } => {
+            Some("name a folder as it is inside: below /workspace, or where a mount is")
+        }
+        StartError::TooLarge => Some("put them into a file in the workspace"),
+        StartError::Resources { .. } => {
+            Some("raise limits.pids, or let fewer programs run at once")
+        }
+        StartError::Unconfined { .. } | StartError::Invalid { .. } => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

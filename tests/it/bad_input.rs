@@ -275,3 +275,111 @@ fn a_full_disk_stops_before_the_act() {
     assert!(unmounted.success());
     helps(assert, 125, &["space"]);
 }
+
+#[test]
+fn a_run_that_never_began_for_want_of_space_leaves_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let env = TestEnv::new();
+    let mounted = std::process::Command::new("/usr/bin/mount")
+        .args(["-t", "tmpfs", "-o", "size=64m,mode=0700", "fumehood-test"])
+        .arg(env.state())
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let before = exec(&env, &[]);
+    let ballast = env.state().join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while std::io::Write::write(&mut file, &[0; 4096]).is_ok() {}
+    drop(file);
+    let full = exec(&env, &[]);
+    let demo = env.fumehood().args(["demo", "--yes"]).assert();
+    fs::remove_file(&ballast).unwrap();
+    let list = env.fumehood().args(["runs", "list", "--json"]).assert();
+    let last = env.fumehood().args(["runs", "show", "last"]).assert();
+    let unmounted = std::process::Command::new("/usr/bin/umount")
+        .arg(env.state())
+        .status()
+        .unwrap();
+    assert!(unmounted.success());
+    before.code(0);
+    helps(full, 125, &["space"]);
+    helps(demo, 8, &["space"]);
+    let runs: serde_json::Value =
+        serde_json::from_slice(&list.code(0).get_output().stdout).unwrap();
+    assert_eq!(runs.as_array().unwrap().len(), 1, "{runs}");
+    last.code(0);
+}
+
+#[test]
+fn what_goes_beyond_the_policy_is_not_said_to_be_answered_by_yes() {
+    let env = TestEnv::new();
+    let assert = env
+        .fumehood()
+        .args(["exec", "--timeout", "9h", "--", "true"])
+        .assert();
+    let shown = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    helps(
+        assert,
+        126,
+        &["beyond the policy", "limits.wall_time = \"9h\""],
+    );
+    assert!(!shown.contains("--yes"), "{shown}");
+}
+
+#[test]
+fn a_task_without_words_and_a_run_without_turns_are_usage() {
+    let env = TestEnv::new();
+    for more in [&[" "][..], &["--max-turns", "0", "a task"]] {
+        env.fumehood()
+            .args(["run", "--model", "ollama/none"])
+            .args(more)
+            .assert()
+            .code(2);
+    }
+    assert!(!env.state().join("runs").exists());
+}
+
+#[test]
+fn output_that_finds_no_room_is_an_error_and_a_reader_that_is_gone_is_none() {
+    let env = TestEnv::new();
+    let run = |to: &str| {
+        let command = format!("{} exec -- echo said {to}", env!("CARGO_BIN_EXE_fumehood"));
+        let done = std::process::Command::new("/bin/bash")
+            .args(["-c", &command])
+            .env("FUMEHOOD_HOME", env.state())
+            .current_dir(env.path("work"))
+            .output()
+            .unwrap();
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stderr).into_owned(),
+        )
+    };
+    let (code, said) = run("> /dev/full");
+    assert_eq!(code, Some(125), "{said}");
+    assert!(
+        said.contains("help: ") && said.contains("runs logs"),
+        "{said}"
+    );
+    let (code, said) = run("| true");
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn a_program_that_is_not_there_or_a_folder_says_what_to_do() {
+    let env = TestEnv::new();
+    for (command, code, words) in [
+        (&["no-such-program"][..], 127, "--venv"),
+        (&["/usr/share"], 126, "python3 FILE"),
+        (&["./it", "--cwd"], 125, "/workspace"),
+    ] {
+        let mut fumehood = env.fumehood();
+        fumehood.arg("exec");
+        if command.len() == 2 {
+            fumehood.args(["--cwd", "/no/such/folder"]);
+        }
+        helps(fumehood.arg("--").args(command).assert(), code, &[words]);
+    }
+}
