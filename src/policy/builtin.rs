@@ -5,7 +5,7 @@ use super::file::{self, Loaded};
 use super::model::Policy;
 
 /// Names of the built-in policies, tightest first.
-pub const NAMES: [&str; 3] = ["locked-down", "offline-train", "dev-loop"];
+pub const NAMES: [&str; 4] = ["locked-down", "offline-train", "dev-loop", "gpu-train"];
 
 /// The one that is used where none is named.
 pub const DEFAULT: &str = "offline-train";
@@ -16,6 +16,7 @@ pub fn source(name: &str) -> Option<PolicySource> {
         "locked-down" => include_str!("../../policies/locked-down.toml"),
         "offline-train" => include_str!("../../policies/offline-train.toml"),
         "dev-loop" => include_str!("../../policies/dev-loop.toml"),
+        "gpu-train" => include_str!("../../policies/gpu-train.toml"),
         _ => return None,
     };
     Some(PolicySource::new(format!("builtin:{name}"), text))
@@ -54,11 +55,20 @@ mod tests {
     fn locked_down_requires_what_the_kernel_can_hold_and_the_others_accept_watched() {
         let require = |name| policy(name).unwrap().executor.require;
         assert_eq!(require("locked-down")[&Control::Memory], Strength::Enforced);
-        for name in ["offline-train", "dev-loop"] {
+        for name in ["offline-train", "dev-loop", "gpu-train"] {
             let require = require(name);
             assert_eq!(require[&Control::Memory], Strength::Watched, "{name}");
             assert_eq!(require[&Control::Cpu], Strength::Watched, "{name}");
             assert_eq!(require[&Control::Seccomp], Strength::Enforced, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_one_that_says_so_has_a_gpu() {
+        for name in NAMES {
+            let gpu = policy(name).unwrap().gpu;
+            let count = u32::from(name == "gpu-train");
+            assert_eq!((gpu.devices.count, gpu.exclusive), (count, true), "{name}");
         }
     }
 

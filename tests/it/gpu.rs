@@ -268,6 +268,23 @@ on_both! {
         gpus.exec(on, "any:1", &["sh", "-c", write]).assert().failure();
     }
 
+    what_computing_needs_of_a_node_and_of_the_kernel_is_allowed(gpus, on) {
+        // The request of NVIDIA's driver that asks for its version: no such thing here, and not refused.
+        let script = "import ctypes, errno, fcntl, mmap, os, select, socket\n\
+            node = os.open('/dev/nvidia1', os.O_RDWR)\n\
+            try: fcntl.ioctl(node, 0xc04846d2, bytearray(72))\n\
+            except OSError as error: print(errno.errorcode[error.errno])\n\
+            print(mmap.mmap(node, 4096, mmap.MAP_PRIVATE)[:2], mmap.mmap(node, 4096, mmap.MAP_SHARED)[:2])\n\
+            code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)\n\
+            libc = ctypes.CDLL(None)\n\
+            print(libc.eventfd(0, 0) > 0, len(select.select([node], [], [], 0)[0]))\n\
+            os.memfd_create('x'); os.sched_getaffinity(0); socket.socketpair()\n\
+            print(open('/proc/self/task/%d/comm' % os.getpid(), 'w').write('cuda'))";
+        let output = gpus.exec(on, "[1]", &["python3", "-c", script]).output().unwrap();
+        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(said, "ENOTTY\nb'\\x00\\x00' b'\\x00\\x00'\nTrue 1\n4\n", "{errors}");
+    }
+
     capabilities_leave_out_what_they_do_not_name(gpus, on) {
         let command = gpus.exec(on, "any:1", &["sh", "-c", "ls $LD_LIBRARY_PATH; ls /opt/fumehood/driver"]);
         let command = command.get_args().map(|word| word.to_owned()).collect::<Vec<_>>();
@@ -545,6 +562,26 @@ fn the_drivers_library_tells_memory_and_how_busy_a_gpu_was() {
     ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
+}
+
+#[test]
+fn the_policy_for_it_gives_one_gpu() {
+    let Some(gpus) = Gpus::new() else { return };
+    let mut fumehood = gpus.env.fumehood();
+    fumehood
+        .envs(gpus.surroundings())
+        .args([
+            "exec",
+            "--policy",
+            "gpu-train",
+            "--",
+            "sh",
+            "-c",
+            "echo /dev/nvidia?",
+        ])
+        .assert()
+        .success()
+        .stdout("/dev/nvidia0\n");
 }
 
 #[test]

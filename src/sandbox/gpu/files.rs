@@ -93,6 +93,10 @@ pub(super) fn gather(
     let cache = ld_cache::parse(&fs::read(host.at("/etc/ld.so.cache")).unwrap_or_default());
     let mut found = Found {
         host,
+        root: host
+            .root
+            .canonicalize()
+            .unwrap_or_else(|_| host.root.clone()),
         cache: &cache,
         files: BTreeMap::new(),
     };
@@ -116,6 +120,8 @@ pub(super) fn gather(
 
 struct Found<'a> {
     host: &'a GpuHost,
+    /// The driver's root, behind every link.
+    root: PathBuf,
     cache: &'a [Cached],
     files: BTreeMap<(FileKind, String), DriverFile>,
 }
@@ -207,7 +213,7 @@ impl Found<'_> {
         let Ok(found) = fs::metadata(&real) else {
             return;
         };
-        if !found.is_file() || !real.starts_with(&self.host.root) || is_foreign(&real) {
+        if !found.is_file() || !real.starts_with(&self.root) || is_foreign(&real) {
             return;
         }
         let file = DriverFile {
@@ -224,8 +230,8 @@ impl Found<'_> {
     /// Beneath the folders that are shown, and found there: a program by its folder, a library by
     /// the loader.
     fn is_in_system(&self, kind: FileKind, real: &Path) -> bool {
-        let shown = self.host.root == Path::new("/")
-            && SYSTEM.iter().any(|folder| real.starts_with(folder));
+        let shown =
+            self.root == Path::new("/") && SYSTEM.iter().any(|folder| real.starts_with(folder));
         let found = || match kind {
             FileKind::Program => real.parent() == Some(Path::new("/usr/bin")),
             FileKind::Library => self
@@ -259,4 +265,110 @@ fn is_foreign(path: &Path) -> bool {
     let mut head = [0; 20];
     let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
     read.is_ok() && head.starts_with(b"\x7fELF") && head[18..20] != MACHINE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn host(root: &Path) -> GpuHost {
+        GpuHost {
+            root: root.to_owned(),
+            cdi: Vec::new(),
+            leases: Vec::new(),
+        }
+    }
+
+    fn names(files: &[DriverFile]) -> Vec<&str> {
+        files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    fn lay(root: &Path, files: &[&str]) {
+        for file in files {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+    }
+
+    fn both() -> Vec<String> {
+        vec!["compute".to_owned(), "utility".to_owned()]
+    }
+
+    #[test]
+    fn only_what_is_listed_is_taken_and_under_each_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        lay(
+            dir.path(),
+            &[
+                "usr/lib64/libcuda.so.1.2",
+                "usr/lib64/libnvidia-ml.so.1",
+                "usr/lib64/libnvidia-eglcore.so.1",
+                "usr/lib64/libcudart.so.12",
+                "usr/bin/nvidia-smi",
+                "usr/bin/nvidia-persistenced",
+            ],
+        );
+        for link in ["libcuda.so.1", "libcuda.so"] {
+            symlink("libcuda.so.1.2", dir.path().join("usr/lib64").join(link)).unwrap();
+        }
+        let host = host(dir.path());
+        let found = gather(&host, &Parts::default(), &both()).unwrap();
+        let cuda = ["libcuda.so", "libcuda.so.1", "libcuda.so.1.2"];
+        assert_eq!(names(&found)[..3], cuda);
+        assert_eq!(names(&found)[3..], ["libnvidia-ml.so.1", "nvidia-smi"]);
+        let one = &found[0];
+        assert!(found[..3].iter().all(|file| file.path == one.path));
+        assert!(found.iter().all(|file| !file.in_system));
+        let less = gather(&host, &Parts::default(), &["utility".to_owned()]).unwrap();
+        assert_eq!(names(&less), ["libnvidia-ml.so.1", "nvidia-smi"]);
+    }
+
+    #[test]
+    fn a_link_out_of_the_drivers_root_and_another_machines_library_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        lay(&root, &["usr/lib64/libcuda.so.1"]);
+        lay(dir.path(), &["outside"]);
+        let folder = root.join("usr/lib64");
+        symlink(dir.path().join("outside"), folder.join("libnvidia-ml.so.1")).unwrap();
+        let mut other = b"\x7fELF".to_vec();
+        other.resize(18, 0);
+        // A machine of 32 bits.
+        other.extend([3, 0]);
+        fs::write(folder.join("libnvidia-nvvm.so.4"), other).unwrap();
+        let found = gather(&host(&root), &Parts::default(), &both()).unwrap();
+        assert_eq!(names(&found), ["libcuda.so.1"]);
+    }
+
+    #[test]
+    fn without_the_driver_library_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = gather(&host(dir.path()), &Parts::default(), &both()).unwrap_err();
+        assert!(error.to_string().contains("libcuda.so.1"), "{error}");
+        let parts = Parts {
+            files: vec!["/usr/lib64/libcuda.so.1".into()],
+            ..Parts::default()
+        };
+        let error = gather(&host(dir.path()), &parts, &both()).unwrap_err();
+        assert!(error.to_string().contains("a CDI file names it"), "{error}");
+    }
+
+    #[test]
+    fn what_the_loader_finds_in_the_hosts_own_system_is_known_to_be_there() {
+        let host = host(Path::new("/"));
+        let cache = ld_cache::parse(&fs::read("/etc/ld.so.cache").unwrap());
+        let libc = cache.iter().find(|one| one.name == "libc.so.6").unwrap();
+        let mut found = Found {
+            host: &host,
+            root: "/".into(),
+            cache: &cache,
+            files: BTreeMap::new(),
+        };
+        found.take(FileKind::Library, "libc.so.6", &libc.path);
+        found.take(FileKind::Library, "passwd", Path::new("/etc/passwd"));
+        let seen: Vec<bool> = found.files.values().map(|file| file.in_system).collect();
+        assert_eq!(seen, [true, false]);
+    }
 }

@@ -80,7 +80,7 @@ pub fn look(host: &GpuHost) -> Result<Inventory, GpuError> {
     let library = files::gather(host, &cards[0].parts, &["utility".to_owned()])
         .ok()
         .and_then(|files| files.into_iter().find(|file| file.name == files::NVML));
-    let asked = library.and_then(|library| nvml::list(Some(&library.path)));
+    let asked = library.and_then(|library| nvml::list(library.path));
     let driver = asked.as_ref().map(|(driver, _)| driver.clone()).or(version);
     number(&mut cards, asked.map(|(_, told)| told).unwrap_or_default());
     Ok(Inventory {
@@ -254,4 +254,91 @@ fn version(text: &str) -> Option<String> {
     line.split_ascii_whitespace()
         .find(is_version)
         .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(minor: u32) -> Card {
+        Card {
+            gpu: nameless(),
+            memory: None,
+            place: None,
+            minor,
+            parts: Parts::default(),
+        }
+    }
+
+    fn indices(cards: &[Card]) -> Vec<(u32, u32)> {
+        let pair = |card: &Card| (card.gpu.index, card.minor);
+        cards.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn without_a_word_the_order_on_the_bus_numbers_them() {
+        let mut cards = [card(0), card(1)];
+        let proc = [("0000:81:00.0", 0), ("0000:01:00.0", 1)]
+            .map(|(place, minor)| {
+                let text = format!("Model: X{minor}\nDevice Minor: {minor}\n");
+                (format!("gpus/{place}/information"), text)
+            })
+            .into();
+        tell(&mut cards, &proc);
+        number(&mut cards, Vec::new());
+        assert_eq!(indices(&cards), [(0, 1), (1, 0)]);
+        assert_eq!(cards[0].gpu.name, "X1");
+    }
+
+    #[test]
+    fn the_library_numbers_them_where_it_speaks_and_cdi_before_it() {
+        let told = |index, minor| nvml::Told {
+            gpu: Gpu {
+                index,
+                uuid: None,
+                name: "Y".into(),
+            },
+            minor,
+            memory: Some(1),
+        };
+        let mut cards = [card(0), card(1), card(2)];
+        cards[2].gpu.index = 7;
+        number(&mut cards, vec![told(1, 0), told(0, 1), told(2, 2)]);
+        assert_eq!(indices(&cards), [(0, 1), (1, 0), (7, 2)]);
+        assert!(cards.iter().all(|card| card.gpu.name == "Y"));
+    }
+
+    #[test]
+    fn index_and_uuid_of_a_cdi_file_are_one_gpu_and_parts_are_none() {
+        let device = |name: &str, nodes: &[&str]| Described {
+            name: name.to_owned(),
+            parts: Parts {
+                nodes: nodes
+                    .iter()
+                    .map(|node| (PathBuf::from(node), (*node).to_owned()))
+                    .collect(),
+                ..Parts::default()
+            },
+            file: "x".into(),
+        };
+        let cards = listed(&[
+            device("gpu1", &["/dev/nvidia1", "/dev/nvidiactl"]),
+            device("0", &["/dev/nvidia0"]),
+            device("GPU-00aa11bb", &["/dev/nvidia0"]),
+            device("1:0", &["/dev/nvidia1", "/dev/nvidia-caps/nvidia-cap3"]),
+            device("MIG-00aa11bb", &["/dev/nvidia1"]),
+            device("all", &["/dev/nvidia0", "/dev/nvidia1"]),
+            device("both", &["/dev/nvidia0", "/dev/nvidia1"]),
+        ]);
+        assert_eq!(indices(&cards), [(0, 0), (1, 1)]);
+        assert_eq!(cards[0].gpu.uuid.as_deref(), Some("GPU-00aa11bb"));
+        assert_eq!(cards[1].parts.nodes.len(), 2);
+    }
+
+    #[test]
+    fn the_version_is_the_first_word_that_is_one() {
+        let text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\nGCC version: 12.2\n";
+        assert_eq!(version(text).as_deref(), Some("570.86.15"));
+        assert_eq!(version(""), None);
+    }
 }

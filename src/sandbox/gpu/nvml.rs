@@ -10,6 +10,9 @@ use nvml_wrapper::{Device, Nvml};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// A GPU as the library tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +24,22 @@ pub(super) struct Told {
     pub(super) memory: Option<u64>,
 }
 
-/// Every GPU, and the driver's version; `None` where the library is not there or does not start.
-pub(super) fn list(library: Option<&Path>) -> Option<(String, Vec<Told>)> {
-    let nvml = load(library)?;
+/// A driver without a GPU that answers keeps its callers waiting.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Every GPU, and the driver's version; `None` where the library is not there, does not start, or does
+/// not answer.
+pub(super) fn list(library: PathBuf) -> Option<(String, Vec<Told>)> {
+    let (answer, answered) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody waits for what comes too late.
+        let _ = answer.send(ask(&library));
+    });
+    answered.recv_timeout(PATIENCE).ok().flatten()
+}
+
+fn ask(library: &Path) -> Option<(String, Vec<Told>)> {
+    let nvml = load(Some(library))?;
     let count = nvml.device_count().ok()?;
     let told = |index| {
         let device = nvml.device_by_index(index).ok()?;
@@ -140,11 +156,11 @@ mod tests {
 
     #[test]
     fn without_the_library_nothing_is_told_and_nothing_is_wrong() {
-        assert!(list(Some(Path::new("/nonexistent/libnvidia-ml.so.1"))).is_none());
+        assert!(list("/nonexistent/libnvidia-ml.so.1".into()).is_none());
         let dir = tempfile::tempdir().unwrap();
         let empty = dir.path().join("libnvidia-ml.so.1");
         std::fs::write(&empty, "").unwrap();
-        assert!(list(Some(&empty)).is_none());
+        assert!(list(empty).is_none());
     }
 
     #[test]
