@@ -6,7 +6,7 @@ use crate::protocol::event::{Approver, Event};
 use crate::protocol::question::{Answer, QuestionView};
 use crate::tools::door::{Answered, Door};
 use async_trait::async_trait;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 /// Who answers a question.
@@ -23,7 +23,6 @@ pub(super) enum Answers {
 impl Answers {
     /// `--yes` wins; else the person, where standard error and `/dev/tty` are a terminal.
     pub(super) fn of(yes: bool) -> Self {
-        use std::io::IsTerminal;
         let terminal = std::io::stderr().is_terminal()
             && std::fs::File::open("/dev/tty").is_ok_and(|tty| tty.is_terminal());
         match (yes, terminal) {
@@ -77,6 +76,9 @@ impl TerminalDoor {
 impl Door for TerminalDoor {
     fn show(&self, event: &Event) {
         match (self.show, event) {
+            // Lines that replace each other are for eyes only.
+            (Show::Transcript, Event::CloneProgress { .. }) if !std::io::stderr().is_terminal() => {
+            }
             (Show::Transcript, _) | (Show::Quiet, Event::Notice { .. }) => self.print(event),
             (Show::JsonLines, _) => {
                 if let Ok(line) = serde_json::to_string(event) {

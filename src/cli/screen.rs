@@ -11,7 +11,7 @@
 //! Fumehood's own words.
 
 use crate::context::sanitise::visible_lines;
-use crate::protocol::event::{Approver, Event};
+use crate::protocol::event::{Approver, ClonePhase, Event};
 use crate::protocol::outcome::{Exit, Outcome};
 use crate::protocol::stop::StopReason;
 use anstyle::{AnsiColor, Style};
@@ -60,6 +60,8 @@ enum Open {
     Words,
     /// A program's output, within a line.
     Output,
+    /// A line of ours, so many columns wide, that the next thing takes the place of.
+    Live(usize),
 }
 
 impl Screen {
@@ -68,6 +70,12 @@ impl Screen {
         match event {
             Event::TextDelta { text } => self.words(text),
             Event::Output { text, .. } => self.output(text),
+            Event::CloneProgress {
+                phase,
+                done,
+                total,
+                bytes,
+            } => self.live(&progress(*phase, (*done, *total), *bytes)),
             other => {
                 let lines = self.lines(other);
                 match lines.is_empty() {
@@ -78,17 +86,26 @@ impl Screen {
         }
     }
 
-    fn close(&mut self) -> &'static str {
+    fn close(&mut self) -> String {
         match std::mem::take(&mut self.open) {
-            Open::Nothing => "",
-            Open::Words | Open::Output => "\n",
+            Open::Nothing => String::new(),
+            Open::Words | Open::Output => "\n".to_owned(),
+            Open::Live(width) => blanked(width),
         }
+    }
+
+    /// A line in the place of the one before it, for a terminal only.
+    fn live(&mut self, line: &str) -> String {
+        let before = self.close();
+        self.open = Open::Live(line.chars().count());
+        format!("{before}{DIM}{line}{DIM:#}")
     }
 
     /// Words stream in; the lines after the first are set under the first.
     fn words(&mut self, text: &str) -> String {
         let before = match self.open {
             Open::Words => String::new(),
+            Open::Live(width) => format!("{}\n{BOLD}●{BOLD:#} ", blanked(width)),
             Open::Output => format!("\n\n{BOLD}●{BOLD:#} "),
             Open::Nothing if text.trim().is_empty() => return String::new(),
             Open::Nothing => format!("\n{BOLD}●{BOLD:#} "),
@@ -105,7 +122,7 @@ impl Screen {
         let mut out = String::new();
         for piece in text.split_inclusive('\n') {
             if self.open != Open::Output {
-                out.push_str(self.close());
+                out.push_str(&self.close());
                 out.push_str(&format!("    {DIM}│{DIM:#} "));
             }
             out.push_str(piece.trim_end_matches('\n'));
@@ -172,7 +189,7 @@ impl Screen {
                 exit, log_dropped, ..
             } => step_ended(exit, *log_dropped),
             Event::StepNotStarted { why, .. } => vec![format!("    {RED}not started{RED:#} {why}")],
-            Event::CloneStarted { .. } => Vec::new(),
+            Event::CloneStarted { .. } | Event::CloneProgress { .. } => Vec::new(),
             Event::CloneEnded { .. } => cloned(event),
             Event::Quarantined { paths } => paths
                 .iter()
@@ -315,6 +332,25 @@ fn step_ended(exit: &Exit, dropped: u64) -> Vec<String> {
     lines
 }
 
+/// Written over with blanks, and back: without a sequence that a terminal may not know.
+fn blanked(width: usize) -> String {
+    format!("\r{:width$}\r", "")
+}
+
+fn progress(phase: ClonePhase, (done, total): (u64, u64), bytes: u64) -> String {
+    let count = match total {
+        0 => done.to_string(),
+        total => format!("{done} of {total}"),
+    };
+    match phase {
+        ClonePhase::Receiving => {
+            let mebibytes = bytes as f64 / f64::from(1 << 20);
+            format!("    receiving {count} objects, {mebibytes:.1} MiB")
+        }
+        ClonePhase::Writing => format!("    writing {count} files"),
+    }
+}
+
 fn cloned(event: &Event) -> Vec<String> {
     let Event::CloneEnded {
         commit,
@@ -363,6 +399,39 @@ mod tests {
 
     fn shown(approver: Approver, why: &str) -> String {
         anstream::adapter::strip_str(&decided(false, &approver, why)).to_string()
+    }
+
+    #[test]
+    fn progress_stays_on_one_line_and_leaves_nothing_of_it() {
+        let mut screen = Screen::default();
+        let step = |done| Event::CloneProgress {
+            phase: ClonePhase::Receiving,
+            done,
+            total: 120,
+            bytes: 3 << 19,
+        };
+        let mut all = screen.render(&step(100)) + &screen.render(&step(9));
+        all += &screen.render(&Event::Notice {
+            text: "next".into(),
+        });
+        let plain = anstream::adapter::strip_str(&all).to_string();
+        assert!(plain.contains("receiving 100 of 120 objects, 1.5 MiB"));
+        assert_eq!(plain.matches('\n').count(), 1, "{plain:?}");
+        // What a terminal ends up with.
+        let mut line = Vec::new();
+        let mut column = 0;
+        for c in plain.trim_end_matches('\n').chars() {
+            match c {
+                '\r' => column = 0,
+                c => {
+                    line.resize(line.len().max(column + 1), ' ');
+                    line[column] = c;
+                    column += 1;
+                }
+            }
+        }
+        let line: String = line.into_iter().collect();
+        assert_eq!(line.trim_end(), "  next");
     }
 
     #[test]

@@ -62,7 +62,10 @@ pub(super) fn lines(seconds: f64, event: &Event) -> String {
 fn describe(event: &Event) -> Option<Said> {
     match event {
         // The head of the page, and pieces that are not in a record.
-        Event::RunStarted { .. } | Event::TextDelta { .. } | Event::Output { .. } => None,
+        Event::RunStarted { .. }
+        | Event::TextDelta { .. }
+        | Event::Output { .. }
+        | Event::CloneProgress { .. } => None,
         Event::UserInput { text } => said(BOLD, "user", visible_lines(text)),
         Event::ModelAnswered { text, .. } if text.trim().is_empty() => None,
         Event::ModelAnswered { text, .. } => said(BOLD, "model", visible_lines(text.trim())),

@@ -26,6 +26,16 @@ pub enum Approver {
     NoTerminal,
 }
 
+/// What a clone is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClonePhase {
+    /// Objects come.
+    Receiving,
+    /// Files are written into the workspace.
+    Writing,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum Event {
@@ -122,6 +132,16 @@ pub enum Event {
         url: String,
         rev: Option<String>,
     },
+    /// Where a clone stands, a few times a second; shown, and kept out of the record.
+    CloneProgress {
+        phase: ClonePhase,
+        /// Objects that came, or files that are written.
+        done: u64,
+        /// 0 while unknown.
+        total: u64,
+        /// Bytes that came over the network.
+        bytes: u64,
+    },
     CloneEnded {
         url: String,
         commit: String,
@@ -146,6 +166,9 @@ pub enum Event {
 impl Event {
     /// True for pieces that are shown as they come and not written to the record.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::TextDelta { .. } | Self::Output { .. })
+        matches!(
+            self,
+            Self::TextDelta { .. } | Self::Output { .. } | Self::CloneProgress { .. }
+        )
     }
 }

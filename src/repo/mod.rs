@@ -121,13 +121,15 @@ impl RepoClient {
         let work = run(job, told, cancel);
         tokio::pin!(work);
         loop {
+            // The last step is told, too, before the end.
             tokio::select! {
-                done = &mut work => return done,
+                biased;
                 Ok(()) = seen.changed() => {
                     if let Some(step) = *seen.borrow_and_update() {
                         progress(step);
                     }
                 }
+                done = &mut work => return done,
             }
         }
     }

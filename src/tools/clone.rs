@@ -7,10 +7,10 @@ use crate::context::sanitise::visible;
 use crate::policy::action::CloneAction;
 use crate::policy::gate::decide_clone;
 use crate::policy::permit::Permit;
-use crate::protocol::event::Event;
+use crate::protocol::event::{ClonePhase, Event};
 use crate::protocol::message::ToolSpec;
 use crate::protocol::question::{CloneView, QuestionBody};
-use crate::repo::{CloneReport, Ground, RepoClient, RepoError};
+use crate::repo::{CloneReport, Ground, Progress, RepoClient, RepoError};
 use crate::sandbox::owner;
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Between two words on how a clone goes on.
+const PACE: Duration = Duration::from_millis(100);
 
 /// The tool.
 pub struct CloneTool {
@@ -48,9 +51,39 @@ impl CloneTool {
             owner: (owner::caller().0 == 0).then(|| self.bench.user()),
             scratch: &self.scratch,
         };
+        let desk = self.bench.desk();
+        let mut told: Option<Instant> = None;
+        let mut tell = |step: Progress| {
+            if told.is_none_or(|at| at.elapsed() >= PACE) {
+                told = Some(Instant::now());
+                // It is shown only: nothing of it can fail.
+                let _ = desk.emit(&stands(step));
+            }
+        };
         self.client
-            .clone_repo(permit, ground, &mut |_| {}, &context.cancel)
+            .clone_repo(permit, ground, &mut tell, &context.cancel)
             .await
+    }
+}
+
+fn stands(step: Progress) -> Event {
+    match step {
+        Progress::Receiving {
+            bytes,
+            objects,
+            total,
+        } => Event::CloneProgress {
+            phase: ClonePhase::Receiving,
+            done: objects,
+            total,
+            bytes,
+        },
+        Progress::Writing { files, total } => Event::CloneProgress {
+            phase: ClonePhase::Writing,
+            done: files,
+            total,
+            bytes: 0,
+        },
     }
 }
 

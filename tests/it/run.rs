@@ -124,6 +124,7 @@ fn json_is_one_event_a_line_from_start_to_end() {
     assert_eq!(types.first(), Some(&"run-started"));
     assert_eq!(types.last(), Some(&"run-ended"));
     for wanted in [
+        "clone-progress",
         "clone-ended",
         "decided",
         "sandbox-started",
