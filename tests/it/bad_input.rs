@@ -383,3 +383,18 @@ fn a_program_that_is_not_there_or_a_folder_says_what_to_do() {
         helps(fumehood.arg("--").args(command).assert(), code, &[words]);
     }
 }
+
+#[test]
+fn a_workspace_that_cannot_be_looked_at_names_the_place_and_what_to_do() {
+    let env = TestEnv::new();
+    let folder = env.workspace("deep", &[]);
+    crate::workspace::nest(&folder.join("top"), 2000);
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(folder.join("top"), Some(4242), Some(4242)).unwrap();
+    }
+    helps(
+        exec(&env, &["--workspace", folder.to_str().unwrap()]),
+        125,
+        &["nested too deep", "help: remove ", "top"],
+    );
+}

@@ -34,8 +34,8 @@ impl Bench {
             })
         })
         .await
-        .map_err(|error| unreadable(&error))?
-        .map_err(|error| unreadable(&error))?;
+        .map_err(|error| unreadable(&error, None))?
+        .map_err(|error| unreadable(&error, error.remedy()))?;
         memory.seen = Some(seen.tree.clone());
         Ok(seen)
     }
@@ -134,9 +134,15 @@ impl Bench {
 }
 
 /// A workspace that cannot be looked at cannot be approved.
-fn unreadable(error: &dyn std::error::Error) -> ToolStop {
+fn unreadable(error: &dyn std::error::Error, remedy: Option<String>) -> ToolStop {
+    let mut text = format!("failed to read the workspace: {error}");
+    let mut below = error.source();
+    while let Some(cause) = below {
+        text.push_str(&format!(": {cause}"));
+        below = cause.source();
+    }
     ToolStop::Sandbox {
-        error: format!("failed to read the workspace: {error}"),
-        remedy: None,
+        error: text,
+        remedy,
     }
 }
