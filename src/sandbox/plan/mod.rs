@@ -21,8 +21,11 @@ use crate::protocol::spec::{BackendKind, Limits, Mount, RootFs, SandboxSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Uid and gid of what root starts in a workspace of root's: no account anywhere has it by default.
-pub const UNPRIVILEGED: u32 = 64_738;
+/// Uid and gid of what root starts in a workspace of root's. Nobody gives it to anyone: systemd
+/// documents 65520 to 65533 as unused, between its dynamic users (61184 to 65519) and `nobody`, and
+/// Debian reserves 65000 to 65533. Not above 65535: where a container maps 65536 ids, as is usual, a
+/// larger one is nobody at all.
+pub const UNPRIVILEGED: u32 = 65_530;
 
 /// Something on the host, as it was judged.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -495,3 +495,19 @@ fn of_the_hosts_own_system_only_what_it_lacks_is_mounted() {
     assert!(!plain.env.contains_key("LD_LIBRARY_PATH"));
     assert!(!plain.env.contains_key("NVIDIA_VISIBLE_DEVICES"));
 }
+
+#[test]
+fn the_unprivileged_user_is_in_no_range_that_anyone_hands_out() {
+    // https://systemd.io/UIDS-GIDS and Debian Policy 9.2.2.
+    for (range, whose) in [
+        (0..=999, "the system's"),
+        (1000..=60_000, "people's"),
+        (60_000..=64_999, "Debian's packages'"),
+        (60_001..=60_577, "systemd's homes and mapped hosts'"),
+        (61_184..=65_519, "systemd's dynamic services'"),
+        (65_534..=65_535, "nobody's"),
+        (65_536..=u32::MAX, "not mapped where 65536 ids are"),
+    ] {
+        assert!(!range.contains(&UNPRIVILEGED), "{UNPRIVILEGED} is {whose}");
+    }
+}
