@@ -102,7 +102,7 @@ pub enum Limit {
     Objects(u64),
     #[error("its objects unfold to more than {0} bytes")]
     Unfolded(u64),
-    #[error("an object of it has more than {0} bytes")]
+    #[error("a file or another object in it is larger than {} MiB", .0 >> 20)]
     Object(u64),
     #[error("its list of branches and tags has more than {0} bytes")]
     Refs(u64),
@@ -158,7 +158,7 @@ impl RepoError {
             )),
             Self::TooBig { limit } => Some(match limit.key() {
                 Some(key) => format!("raise it in the policy: [git] {key}"),
-                None => format!("this bound is fixed; {BY_HAND}"),
+                None => format!("no policy key raises this one; {BY_HAND}"),
             }),
             Self::LoginWanted { .. } => Some(format!(
                 "private repositories are not supported in this version; {BY_HAND}"

@@ -222,6 +222,8 @@ async fn a_blob_bomb_is_refused_before_it_unfolds() {
     refused(&mut bench, &forge, "over the bound for one file", |error| {
         let limit = Limit::Object(128 << 20);
         matches!(error, RepoError::TooBig { limit: found } if *found == limit)
+            && error.to_string().contains("128 MiB")
+            && error.remedy().is_some_and(|help| help.contains("--mount"))
     })
     .await;
     // The same smaller one under many names: a few KiB of repository, gigabytes of files.
