@@ -19,6 +19,9 @@ const VERSION: u32 = 1;
 /// Less than this is hashed again faster than it is stored.
 const WORTH_STORING: u64 = 8 * 1024 * 1024;
 
+/// What opening a file costs, in bytes that could be hashed meanwhile.
+pub(super) const OPENING: u64 = 4 * 1024;
+
 /// Larger than any that we write.
 const MAX_STORED: u64 = 256 * 1024 * 1024;
 
@@ -91,9 +94,9 @@ impl Workspace {
         self.hashes_path().and_then(Known::load).unwrap_or_default()
     }
 
-    /// Stores what a later run may use, where that saves it work.
-    pub(super) fn store_hashes(&self, snapshot: &Snapshot, hashed: u64) {
-        if let Some(path) = self.hashes_path().filter(|_| hashed >= WORTH_STORING) {
+    /// Stores what a later run may use, where that saves it work. `work` is in bytes hashed.
+    pub(super) fn store_hashes(&self, snapshot: &Snapshot, work: u64) {
+        if let Some(path) = self.hashes_path().filter(|_| work >= WORTH_STORING) {
             // A failure costs time, nothing else.
             let _ = Known::from_snapshot(snapshot).save(path);
         }

@@ -16,7 +16,7 @@ use super::error::WorkspaceError;
 use super::fit::{check_place, open_checked, quoted, resolve};
 use super::lock::{self, FolderLock, Locked};
 use super::traps::{self, Why};
-use super::walk::{Descend, Kind, MAX_ENTRIES, Stamp, Walk};
+use super::walk::{Descend, Kind, MAX_ENTRIES, Met, Stamp, Tree, Walk};
 use crate::protocol::ids::RunId;
 use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, Gid, Uid};
@@ -191,7 +191,7 @@ impl Workspace {
     /// Looks at what is there before anything runs: what stays read-only inside, and what is left alone
     /// at the end because it is the user's.
     pub fn take_stock(&mut self) -> Result<Stock, WorkspaceError> {
-        let tree = self.tree(None)?;
+        let (tree, doors) = self.tree_and_doors()?;
         let left = self.left_by_the_killed(&tree);
         self.stock = Before::of(&tree);
         let protected = traps::protected(&self.place.path, &tree);
@@ -201,22 +201,27 @@ impl Workspace {
             .collect();
         Ok(Stock {
             protected,
-            doors: self.doors()?,
+            doors,
             shared: traps::shared_outside(&tree),
             left,
         })
     }
 
-    /// They lead out of the sandbox, and read-only is no matter to them; also in a `.git`.
-    fn doors(&self) -> Result<Vec<PathBuf>, WorkspaceError> {
-        let mut doors = Vec::new();
+    /// In one walk: the tree, without what lies in traps, and all doors, also those in a `.git`. They lead
+    /// out of the sandbox, and read-only is no matter to them.
+    fn tree_and_doors(&self) -> Result<(Tree, Vec<PathBuf>), WorkspaceError> {
+        let (mut tree, mut doors) = (Tree::new(), Vec::new());
         self.walk(None).run(&mut |met| {
-            if matches!(met.node.kind, Kind::Special(_)) {
-                doors.push(self.place.path.join(met.path));
+            let Met { path, node, .. } = met;
+            if matches!(node.kind, Kind::Special(_)) {
+                doors.push(self.place.path.join(&path));
+            }
+            if !path.parent().is_some_and(traps::is_in_trap) {
+                tree.insert(path, node);
             }
             Ok(Descend::Into)
         })?;
-        Ok(doors)
+        Ok((tree, doors))
     }
 
     /// Bytes on disk and number of files and folders; what has several names counts once in bytes.

@@ -14,7 +14,7 @@ use super::artifacts::Artifacts;
 use super::beneath;
 use super::error::WorkspaceError;
 use super::hash::Hash;
-use super::known::Known;
+use super::known::{Known, OPENING};
 use super::place::Workspace;
 use super::texts::{MAX_TEXT, Texts};
 use super::walk::{Descend, Kind, Met, Stamp};
@@ -82,7 +82,7 @@ impl Workspace {
             request,
             workspace: self,
             known: OnceCell::new(),
-            hashed: 0,
+            work: 0,
         };
         let mut entries = BTreeMap::new();
         self.walk(None).run(&mut |met| {
@@ -97,7 +97,7 @@ impl Workspace {
             Ok(descend)
         })?;
         let snapshot = Snapshot { entries };
-        self.store_hashes(&snapshot, taker.hashed);
+        self.store_hashes(&snapshot, taker.work);
         Ok(snapshot)
     }
 }
@@ -107,8 +107,8 @@ struct Taker<'a> {
     workspace: &'a Workspace,
     /// By inode: filled when a file is met that is not at the path it was known at.
     known: OnceCell<Known>,
-    /// Bytes that had to be read.
-    hashed: u64,
+    /// What had to be opened and read, in bytes.
+    work: u64,
 }
 
 impl Taker<'_> {
@@ -193,7 +193,7 @@ impl Taker<'_> {
             }
             false => Hash::of_reader(&mut file)?,
         };
-        self.hashed += count;
+        self.work += count + OPENING;
         let after = Stamp::of(&nix::sys::stat::fstat(file.as_fd())?);
         let settled = after == stamp && count == stamp.size && is_old(&stamp);
         Ok(Some((stamp, hash, settled)))

@@ -28,6 +28,11 @@ pub(super) fn is_trap(path: &Path) -> bool {
     path.file_name().is_some_and(is_trap_name)
 }
 
+/// Whether a folder is a trap, or lies in one.
+pub(super) fn is_in_trap(folder: &Path) -> bool {
+    folder.iter().any(is_trap_name)
+}
+
 /// Why something may not stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
