@@ -88,7 +88,8 @@ async fn namespace(init: PathBuf, why: String) -> Result<Chosen, AppError> {
 pub struct Examined {
     pub namespace: NamespaceReport,
     pub docker: Result<(DockerReport, Controls), SandboxError>,
-    pub gpus: Result<Inventory, GpuError>,
+    /// And what would keep a sandbox from having them.
+    pub gpus: Result<(Inventory, Option<GpuError>), GpuError>,
 }
 
 /// Looks at both backends by using them.
@@ -100,7 +101,11 @@ pub async fn examine(config: &Config) -> Result<Examined, AppError> {
         Ok((engine.report(), engine.controls().await?))
     };
     let host = config.gpus.clone();
-    let gpus = tokio::task::spawn_blocking(move || gpu::look(&host));
+    let gpus = tokio::task::spawn_blocking(move || {
+        let seen = gpu::look(&host)?;
+        let obstacle = gpu::obstacle(&host, &seen);
+        Ok((seen, obstacle))
+    });
     Ok(Examined {
         gpus: gpus.await.unwrap_or_else(|error| {
             Err(GpuError::None {

@@ -37,6 +37,7 @@ enum Gpus {
         /// A CDI file, or the driver itself.
         origin: String,
         cards: Vec<Card>,
+        findings: Vec<Finding>,
     },
     None {
         why: String,
@@ -67,7 +68,8 @@ pub(super) async fn doctor(config: &Config, args: &DoctorArgs) -> Result<ExitCod
         state: config.state.display().to_string(),
         namespace: found.namespace,
         gpus: match found.gpus {
-            Ok(found) => Gpus::Found {
+            Ok((found, obstacle)) => Gpus::Found {
+                findings: obstacle.iter().map(in_the_way).collect(),
                 driver: found.driver,
                 origin: found.origin,
                 cards: found.cards,
@@ -174,6 +176,16 @@ fn engine(out: &mut String, engine: &Engine) {
     }
 }
 
+fn in_the_way(error: &GpuError) -> Finding {
+    Finding {
+        what: format!(
+            "a sandbox cannot have them yet: {}",
+            visible(&error.to_string())
+        ),
+        remedy: error.remedy(),
+    }
+}
+
 /// Having none is nothing to mend, unless a policy asks for one.
 fn gpus(out: &mut String, gpus: &Gpus) {
     match gpus {
@@ -185,6 +197,7 @@ fn gpus(out: &mut String, gpus: &Gpus) {
             driver,
             origin,
             cards,
+            findings: in_the_way,
         } => {
             let driver = driver.as_deref().unwrap_or("of unknown version");
             let _ = writeln!(
@@ -200,6 +213,7 @@ fn gpus(out: &mut String, gpus: &Gpus) {
                 };
                 let _ = writeln!(out, "  {}{memory}", visible(&card.gpu.to_string()));
             }
+            findings(out, in_the_way);
         }
     }
 }

@@ -175,6 +175,16 @@ impl Gpus {
     }
 }
 
+/// Leases are the machine's: what stays of them would stay for good.
+impl Drop for Gpus {
+    fn drop(&mut self) {
+        for uuid in &self.uuids {
+            let name = uuid.to_ascii_lowercase();
+            let _ = fs::remove_file(Path::new(fumehood::sandbox::gpu::MACHINE).join(name));
+        }
+    }
+}
+
 /// Ended with the test, whatever becomes of it.
 struct Running(Child);
 
@@ -548,14 +558,20 @@ fn the_drivers_library_tells_memory_and_how_busy_a_gpu_was() {
     doctor.assert().stdout(
         predicate::str::contains("driver 570.86.15").and(predicate::str::contains(expected)),
     );
-    gpus.exec(&[], "[1]", &["sleep", "3"]).assert().success();
-    let shown = gpus
-        .env
-        .fumehood()
-        .args(["runs", "show", "last"])
-        .output()
-        .unwrap();
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let shown = || {
+        let mut show = gpus.env.fumehood();
+        let shown = show.args(["runs", "show", "last"]).output().unwrap();
+        String::from_utf8_lossy(&shown.stdout).into_owned()
+    };
+    let mut step = gpus.start("[1]", &["cat"]);
+    let start = Instant::now();
+    while !shown().contains("% busy") {
+        assert!(start.elapsed() < PATIENCE, "{}", shown());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    drop(step.0.stdin.take());
+    assert_eq!(step.code(), Some(0));
+    let shown = shown();
     for words in [
         "GPU 1 72% busy, 2048 of 81920 MiB in use",
         "GPU 1 72% busy, 2048 MiB of its memory at most",
@@ -593,6 +609,13 @@ fn doctor_says_which_there_are_and_what_is_missing() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["gpus"]["gpus"], "found");
     assert_eq!(report["gpus"]["cards"][1]["gpu"]["uuid"], gpus.uuids[1]);
+    gpus.node("nvidia1", 5, 0o600);
+    let mut closed = gpus.env.fumehood();
+    closed.envs(gpus.surroundings()).arg("doctor");
+    closed.assert().stdout(
+        predicate::str::contains("cannot have them yet")
+            .and(predicate::str::contains("NVreg_DeviceFileMode")),
+    );
     let mut none = gpus.env.fumehood();
     none.envs([("FUMEHOOD_DRIVER_ROOT", gpus.env.path("work"))])
         .arg("doctor");

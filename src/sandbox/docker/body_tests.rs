@@ -255,3 +255,28 @@ fn volumes_are_covered_or_refused() {
         );
     }
 }
+
+#[test]
+fn a_gpu_is_its_nodes_and_no_request_to_a_toolkit() {
+    let node = |target: &str, group| DeviceNode {
+        source: "/srv/dev/nvidia3".into(),
+        target: target.into(),
+        major: 195,
+        minor: 3,
+        group,
+    };
+    let mut spec = spec();
+    spec.devices.nodes = vec![node("/dev/nvidia3", Some(44)), node("/dev/nvidiactl", None)];
+    let host = host(&spec, &EngineFacts::for_tests());
+    let devices = host.devices.unwrap();
+    assert_eq!(devices.len(), 2);
+    assert_eq!(devices[0].path_on_host.as_deref(), Some("/srv/dev/nvidia3"));
+    assert_eq!(devices[0].cgroup_permissions.as_deref(), Some("rw"));
+    assert_eq!(host.group_add, Some(vec!["44".to_owned()]));
+    assert_eq!(host.device_requests, Some(Vec::new()));
+    for target in ["/dev/sda", "/dev/nvidia0/../sda", "/etc/passwd"] {
+        spec.devices.nodes = vec![node(target, None)];
+        let body = body(&spec, &image(), &EngineFacts::for_tests());
+        assert!(body.is_err(), "{target}");
+    }
+}

@@ -135,6 +135,13 @@ pub async fn claim(
     }
 }
 
+/// What would keep a sandbox of this user's from having these GPUs, if something would.
+pub fn obstacle(host: &GpuHost, seen: &Inventory) -> Option<GpuError> {
+    let policy = crate::policy::defaults::policy().gpu;
+    let all: Vec<usize> = (0..seen.cards.len()).collect();
+    prepare(host, &policy, seen, &all).err()
+}
+
 /// Nodes and files of these cards, as they are now.
 fn prepare(
     host: &GpuHost,
