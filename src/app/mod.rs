@@ -14,6 +14,7 @@ mod backend;
 mod error;
 mod gpus;
 mod open;
+pub mod selftest;
 
 pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};
 pub use backend::{Examined, choose_backend, examine, install_init};

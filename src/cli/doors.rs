@@ -42,6 +42,8 @@ pub(super) enum Show {
     JsonLines,
     /// Only questions and notices.
     Quiet,
+    /// Only questions.
+    Nothing,
 }
 
 /// The door of this process.
@@ -86,7 +88,7 @@ impl Door for TerminalDoor {
                     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
                 }
             }
-            (Show::Quiet, _) => {}
+            (Show::Quiet | Show::Nothing, _) => {}
         }
     }
 

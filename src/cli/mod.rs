@@ -16,6 +16,7 @@ mod request;
 mod run;
 mod runs;
 mod screen;
+mod selftest;
 mod signals;
 mod terminal;
 mod timeline;
@@ -80,6 +81,7 @@ async fn dispatch(config: Config, command: Command) -> Result<ExitCode, Failure>
         Command::Demo(args) => run::demo(config, args).await,
         Command::Runs(args) => runs::runs(config, args),
         Command::Policy(args) => policy::policy(config, &args),
+        Command::Selftest(args) => selftest::selftest(config, args).await,
     }
 }
 

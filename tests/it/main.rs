@@ -28,6 +28,7 @@ mod repo;
 mod repo_servers;
 mod repo_trees;
 mod run;
+mod selftest;
 mod stage;
 mod turn;
 mod workspace;

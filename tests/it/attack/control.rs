@@ -1,8 +1,9 @@
 //! The attempts where nothing confines them: they must succeed there, or they could not tell a hole.
 
-use super::host::Host;
-use super::probe::{self, PYTHON, Report};
+use super::host;
+use super::probe::{self, PYTHON};
 use super::{PROBES, USER};
+use fumehood::app::selftest::attempts::{Report, program};
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -36,9 +37,9 @@ fn as_user() -> Command {
 
 fn reports(mut command: Command) -> BTreeMap<String, Report> {
     command
-        .args([PYTHON, "-c", &probe::program()])
+        .args([PYTHON, "-c", &program()])
         .args(PROBES)
-        .env("ATTACK", Host::get().told_free().to_string())
+        .env("ATTACK", host::decoys().told_free().to_string())
         .current_dir("/");
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -3,7 +3,7 @@
 //! attempts succeeds.
 //!
 //! ```text
-//!   probes/*.py   attempts made inside, by system calls; `control` makes them where nothing confines
+//!   probes        those of `fumehood selftest`, by system calls; `control` makes them where nothing confines
 //!   floods        too much of everything: bounded, named, and the host goes on
 //!   others        what one step does to another
 //!   runs          against what is around a sandbox: approval, record
@@ -21,6 +21,7 @@ mod runs;
 mod terminal;
 
 use crate::stage;
+use fumehood::app::selftest::attempts;
 use fumehood::protocol::spec::BackendKind::{Docker, Namespace};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -30,24 +31,28 @@ use std::sync::OnceLock;
 const USER: u32 = 1000;
 
 macro_rules! suite {
-    (probes: $($probe:ident)*; shared: $($in:ident::$shared:ident)*; own: $($room:ident::$own:ident)*;) => {
-        /// Every attempt of `probes/`.
+    (probes: $($probe:ident)*; floods: $($flood:ident)*; shared: $($in:ident::$shared:ident)*; own: $($room:ident::$own:ident)*;) => {
+        /// Every probe.
         const PROBES: &[&str] = &[$(stringify!($probe)),*];
+        const FLOODS: &[&str] = &[$(stringify!($flood)),*];
 
         mod namespace {
             use super::*;
             $(#[test] fn $probe() { stage::on_shared(Namespace, async |stage| attempt(stage, stringify!($probe)).await) })*
+            $(#[test] fn $flood() { stage::on_own(Namespace, async |kind| floods::flood(kind, stringify!($flood)).await) })*
             $(#[test] fn $shared() { stage::on_shared(Namespace, $in::$shared) })*
             $(#[test] fn $own() { stage::on_own(Namespace, $room::$own) })*
         }
         mod ordinary_user {
             $(#[test] fn $probe() { super::as_ordinary_user(stringify!($probe)) })*
+            $(#[test] fn $flood() { super::as_ordinary_user(stringify!($flood)) })*
             $(#[test] fn $shared() { super::as_ordinary_user(stringify!($shared)) })*
             $(#[test] fn $own() { super::as_ordinary_user(stringify!($own)) })*
         }
         mod docker {
             use super::*;
             $(#[test] fn $probe() { stage::on_shared(Docker, async |stage| attempt(stage, stringify!($probe)).await) })*
+            $(#[test] fn $flood() { stage::on_own(Docker, async |kind| floods::flood(kind, stringify!($flood)).await) })*
             $(#[test] fn $shared() { stage::on_shared(Docker, $in::$shared) })*
             $(#[test] fn $own() { stage::on_own(Docker, $room::$own) })*
         }
@@ -113,17 +118,18 @@ suite! {
         unix_sockets_of_the_host
         abstract_sockets_of_the_host
         shared_memory_and_queues_of_the_host;
+    floods:
+        a_fork_bomb
+        a_thread_bomb
+        memory_by_one_process
+        memory_by_many_processes
+        tmp_and_shared_memory
+        descriptors;
     shared:
         others::another_step_is_out_of_reach
         others::a_daemon_does_not_outlive_a_timeout
         others::init_goes_on_after_all_that;
     own:
-        floods::a_fork_bomb
-        floods::a_thread_bomb
-        floods::memory_by_one_process
-        floods::memory_by_many_processes
-        floods::tmp_and_shared_memory
-        floods::descriptors
         floods::one_endless_line
         runs::a_file_swapped_between_yes_and_start
         left_behind::traps_left_in_the_workspace
@@ -133,8 +139,19 @@ suite! {
         runs::a_flood_of_log;
 }
 
+#[test]
+fn every_attempt_of_the_selftest_is_tried_here() {
+    let probes: Vec<_> = attempts::PROBES
+        .iter()
+        .flat_map(|(_, names)| *names)
+        .collect();
+    assert_eq!(probes, PROBES.iter().collect::<Vec<_>>());
+    let floods: Vec<_> = attempts::FLOODS.iter().map(|flood| flood.name).collect();
+    assert_eq!(floods, FLOODS);
+}
+
 async fn attempt(stage: &stage::Stage, name: &str) {
-    probe::must_fail(stage, name, &host::Host::get().told_in(stage)).await;
+    probe::must_fail(stage, name, &host::told_in(stage)).await;
 }
 
 /// The attempts as an ordinary user: one run of the namespace ones, in a process of that user's.

@@ -1,6 +1,6 @@
 //! What one step does to another, and to the sandbox they share.
 
-use super::host::Host;
+use super::host;
 use super::probe;
 use crate::stage::{Stage, python, sh};
 use fumehood::protocol::outcome::Outcome;
@@ -27,7 +27,7 @@ pub(crate) async fn another_step_is_out_of_reach(stage: &Stage) {
             .unwrap()
             .parse()
             .unwrap();
-        let mut told = Host::get().told_in(stage);
+        let mut told = host::told_in(stage);
         told["victim"] = pid.into();
         let ran = stage.run(probe::ask("other_steps", &told)).await;
         fs::write(path.join("end"), "").unwrap();

@@ -1,33 +1,12 @@
-//! Runs an attempt of `probes/` somewhere, and reads what came of it.
+//! Runs an attempt somewhere, and reads what came of it. The attempts themselves are the library's:
+//! `fumehood selftest` makes them on a user's machine.
 
 use crate::stage::{Ask, Stage, argv};
-use serde::Deserialize;
+use fumehood::app::selftest::attempts::{Report, program};
 use std::collections::BTreeMap;
-
-/// Of one attempt.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Report {
-    /// What succeeded.
-    pub(crate) done: Vec<String>,
-    /// What did not, and why.
-    pub(crate) refused: BTreeMap<String, String>,
-}
 
 /// The interpreter of both worlds.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
-
-/// All attempts, as one program.
-pub(crate) fn program() -> String {
-    [
-        include_str!("probes/lib.py"),
-        include_str!("probes/files.py"),
-        include_str!("probes/kernel.py"),
-        include_str!("probes/processes.py"),
-        include_str!("probes/network.py"),
-        "main()\n",
-    ]
-    .join("\n")
-}
 
 pub(crate) fn ask(name: &str, told: &serde_json::Value) -> Ask {
     let mut ask = argv(&[PYTHON, "-c", &program(), name]);
