@@ -5,6 +5,8 @@
 //! ```text
 //!    cli                    doors       terminal
 //!      │
+//!   holder                  doors       boxes: a process that keeps a sandbox warm, and its socket
+//!      │
 //!     app                   wiring      the one place that names concrete adapters
 //!      │
 //!    agent                  flow        queue, driver, turn, approval
@@ -32,6 +34,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod holder;
 pub mod llm;
 pub mod policy;
 pub mod protocol;

@@ -11,14 +11,18 @@
 
 mod agent;
 mod backend;
+mod ending;
 mod error;
+mod gc;
 mod gpus;
 mod open;
 pub mod selftest;
 
 pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};
 pub use backend::{Examined, choose_backend, examine, install_init};
+pub use ending::{exec_end, exits, said};
 pub use error::AppError;
+pub use gc::{Collected, Forgotten, Removal, collect};
 pub use open::{RunEnd, open_run};
 
 use crate::policy::model::{BackendChoice, Policy};
@@ -60,7 +64,7 @@ pub struct Chosen {
 /// What a run starts with.
 #[derive(Debug, Clone)]
 pub struct RunStart {
-    /// `run`, `exec` or `demo`.
+    /// `run`, `exec`, `box` or `demo`.
     pub command: &'static str,
     pub task: String,
     pub model: Option<String>,

@@ -1,7 +1,14 @@
 //! What can be typed. Parsing only: what it means is each command's.
 
+mod boxes;
+mod runs;
+
+pub(super) use boxes::{BoxArgs, BoxCommand, BoxExecArgs, HoldArgs, OpenArgs};
+pub(super) use runs::{RunsArgs, RunsCommand};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 /// Runs machine-written ML code in a sandbox it cannot leave, under a policy, with a record.
 #[derive(Debug, Parser)]
@@ -24,6 +31,11 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Run one command in a sandbox
     Exec(ExecArgs),
+    /// Keep a sandbox open: run commands in it, put files in, get files out, from scripts and other agents
+    Box(BoxArgs),
+    /// The process that keeps a sandbox open
+    #[command(hide = true)]
+    Hold(HoldArgs),
     /// Watch the whole job with a scripted model: no key, no engine, no image needed
     Demo(DemoArgs),
     /// Say how each control holds on this machine, found by trying, and what would mend it
@@ -66,6 +78,48 @@ pub(super) struct SandboxArgs {
     /// Answer yes to what lies inside the policy; what goes beyond it stays no
     #[arg(long)]
     pub(super) yes: bool,
+}
+
+impl SandboxArgs {
+    /// As they would be typed again, without `--yes`: who answers is not the sandbox's matter.
+    pub(super) fn retyped(&self) -> Vec<OsString> {
+        let Self {
+            policy,
+            backend,
+            image,
+            workspace,
+            venv,
+            mounts,
+            env,
+            set,
+            yes: _,
+        } = self;
+        let pair = |flag: &str, value: &OsStr| {
+            let mut word = OsString::from(flag);
+            word.push("=");
+            word.push(value);
+            word
+        };
+        let backend = backend.and_then(|backend| backend.to_possible_value());
+        let one = [
+            ("--policy", Some(OsStr::new(policy))),
+            (
+                "--backend",
+                backend.as_ref().map(|word| OsStr::new(word.get_name())),
+            ),
+            ("--image", image.as_deref().map(OsStr::new)),
+            ("--workspace", workspace.as_deref().map(Path::as_os_str)),
+            ("--venv", venv.as_deref().map(Path::as_os_str)),
+        ];
+        let many = [("--mount", mounts), ("--env", env), ("--set", set)];
+        let one = one
+            .iter()
+            .filter_map(|(flag, value)| Some(pair(flag, (*value)?)));
+        let many = many
+            .iter()
+            .flat_map(|(flag, values)| values.iter().map(|value| pair(flag, OsStr::new(value))));
+        one.chain(many).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -215,48 +269,40 @@ pub(super) enum PolicyCommand {
     },
 }
 
-#[derive(Debug, Args)]
-pub(super) struct RunsArgs {
-    #[command(subcommand)]
-    pub(super) command: RunsCommand,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[derive(Debug, Subcommand)]
-pub(super) enum RunsCommand {
-    /// The runs on record, newest first
-    List {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// What happened in a run
-    Show {
-        /// The run's id, or an unambiguous beginning; `last` is the newest
-        #[arg(default_value = "last")]
-        run: String,
-        /// The records as JSON lines
-        #[arg(long)]
-        json: bool,
-    },
-    /// The output of a run's steps
-    Logs {
-        /// The run's id, or an unambiguous beginning; `last` is the newest
-        #[arg(default_value = "last")]
-        run: String,
-        /// One step only
-        #[arg(long, value_name = "N")]
-        step: Option<u32>,
-        /// Standard error instead of standard output
-        #[arg(long)]
-        stderr: bool,
-    },
-    /// Check that a record is whole and unchanged
-    Verify {
-        /// The run's id, or an unambiguous beginning; `last` is the newest
-        #[arg(default_value = "last")]
-        run: String,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(flatten)]
+        sandbox: SandboxArgs,
+    }
+
+    #[test]
+    fn what_shapes_a_sandbox_is_typed_again_word_for_word() {
+        let typed = [
+            "x",
+            "--policy=p",
+            "--backend=docker",
+            "--image=i",
+            "--workspace=/w",
+            "--venv=v",
+            "--mount=src=/a,dst=/data/a",
+            "--mount=src=/b,dst=/data/b",
+            "--env=A=1 2",
+            "--env=B",
+            "--set=limits.pids=7",
+            "--yes",
+        ];
+        let first = Typed::try_parse_from(typed).unwrap().sandbox;
+        let words = std::iter::once(OsString::from("x")).chain(first.retyped());
+        let second = Typed::try_parse_from(words).unwrap().sandbox;
+        assert!(!second.yes);
+        let yes = SandboxArgs {
+            yes: true,
+            ..second
+        };
+        assert_eq!(format!("{first:?}"), format!("{yes:?}"));
+    }
 }

@@ -3,19 +3,21 @@
 //! Standard input passes through; output and errors stay apart. To a pipe or a file go the very bytes;
 //! to a terminal they go sanitised. What Fumehood itself has to say goes to standard error.
 
-use super::args::ExecArgs;
+use super::args::{ExecArgs, SandboxArgs};
+use super::client;
 use super::doors::{Answers, Show, TerminalDoor};
 use super::failure::{self, Failure};
+use super::hold::{Held, Hold, Launched, launch, over};
 use super::outlet::Outlet;
 use super::request;
 use super::signals;
-use crate::app::{self, OpenedRun, RunEnd, RunStart};
+use crate::app::{self, RunStart, SandboxRequest};
 use crate::config::Config;
-use crate::context::sanitise::visible;
 use crate::policy::action::Origin;
+use crate::policy::model::OnDisconnect;
 use crate::protocol::outcome::{Exit, Outcome};
 use crate::protocol::spec::WORKSPACE_TARGET;
-use crate::protocol::stop::StopReason;
+use crate::record::RunStore;
 use crate::tools::ToolStop;
 use crate::tools::bench::{BenchIo, ExecRequest, Executed};
 use crate::tools::exec::{not_started, not_started_remedy};
@@ -27,32 +29,34 @@ use std::sync::Arc;
 
 /// Runs the command and gives its exit code.
 pub(super) async fn exec(config: &Config, args: ExecArgs) -> Result<ExitCode, Failure> {
-    let wall_ms = args
-        .timeout
-        .as_deref()
-        .map(|text| request::duration_ms("--timeout", text))
-        .transpose()
-        .map_err(own)?;
+    let wall_ms = request::timeout(args.timeout.as_deref()).map_err(own)?;
+    let argv = args.command.into_iter().map(OsStringExt::into_vec);
     let command = ExecRequest {
         origin: Origin::Typed,
-        argv: args
-            .command
-            .into_iter()
-            .map(OsStringExt::into_vec)
-            .collect(),
+        argv: argv.collect(),
         cwd: args.cwd.unwrap_or_else(|| WORKSPACE_TARGET.to_owned()),
         env: BTreeMap::new(),
         wall_ms,
     };
-    let cancel = signals::cancel_on_signals().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
     let request = request::sandbox(config, &args.sandbox).map_err(own)?;
-    let door = Arc::new(TerminalDoor::new(
-        Show::Quiet,
-        Answers::of(args.sandbox.yes),
-    ));
+    match request.policy.lifecycle.on_disconnect {
+        OnDisconnect::Stop => here(config, request, &command, args.sandbox.yes).await,
+        OnDisconnect::Finish => held(config, &args.sandbox, &command).await,
+    }
+}
+
+/// In this very process: with it, the step ends.
+async fn here(
+    config: &Config,
+    request: SandboxRequest,
+    command: &ExecRequest,
+    yes: bool,
+) -> Result<ExitCode, Failure> {
+    let cancel = signals::cancel_on_signals().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
+    let door = Arc::new(TerminalDoor::new(Show::Quiet, Answers::of(yes)));
     let start = RunStart {
         command: "exec",
-        task: said(&command.argv),
+        task: app::said(&command.argv),
         model: None,
         cancel: cancel.clone(),
     };
@@ -70,89 +74,81 @@ pub(super) async fn exec(config: &Config, args: ExecArgs) -> Result<ExitCode, Fa
         stderr: &mut stderr,
         cancel,
     };
-    let executed = run.bench.exec(&command, io).await;
+    let executed = run.bench.exec(command, io).await;
     let lost = stdout.finish().await.and(stderr.finish().await);
     let id = run.record.run().clone();
-    let code = finish(run, &command, executed).await?;
-    match lost {
-        Ok(()) => Ok(code),
-        Err(error) => Err(
-            Failure::new("failed to write the program's output", failure::EXEC_OWN)
-                .because(&error)
-                .remedy(Some(format!(
-                    "what it said is kept: `fumehood runs logs {id}`"
-                ))),
-        ),
+    let answer = told(command, &executed);
+    // What went wrong first says more than a failure to clean up after it.
+    match (answer, run.close(app::exec_end(&executed)).await) {
+        (Ok(code), Ok(_)) => lost
+            .map(|()| code)
+            .map_err(|error| unwritten(&error, id.as_str())),
+        (Ok(_), Err(error)) => Err(request::app_failure(&error, failure::EXEC_OWN)),
+        (Err(failure), _) => Err(failure),
     }
 }
 
-/// The argument list on one line, for the record.
-fn said(argv: &[Vec<u8>]) -> String {
-    let words = argv
-        .iter()
-        .map(|word| visible(&String::from_utf8_lossy(word)));
-    words.collect::<Vec<_>>().join(" ")
+/// In a process of its own, which goes on when this one goes away.
+async fn held(
+    config: &Config,
+    sandbox: &SandboxArgs,
+    command: &ExecRequest,
+) -> Result<ExitCode, Failure> {
+    let cancel = signals::cancel_but_leave().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
+    let hold = Hold {
+        sandbox,
+        service: Held::Once(&command.argv),
+    };
+    let up = match launch(hold, &cancel).await? {
+        Launched::Up(up) => up,
+        Launched::Ended(code) => return Ok(code),
+    };
+    let done = client::exec(&up.dir, command, Answers::of(sandbox.yes), &cancel).await;
+    if let Ok(run) = RunStore::open(&config.state).find(up.run.as_str()) {
+        // One that does not go is no matter of this command's.
+        let _ = over(&run).await;
+    }
+    done
+}
+
+/// Our own standard output or error took no more, for want of space.
+pub(super) fn unwritten(error: &std::io::Error, run: &str) -> Failure {
+    Failure::new("failed to write the program's output", failure::EXEC_OWN)
+        .because(error)
+        .remedy(Some(format!(
+            "what it said is kept: `fumehood runs logs {run}`"
+        )))
 }
 
 /// Everything that is Fumehood's own is 125 here, usage and policy included.
-fn own(failure: Failure) -> Failure {
+pub(super) fn own(failure: Failure) -> Failure {
     Failure {
         code: failure::EXEC_OWN,
         ..failure
     }
 }
 
-async fn finish(
-    run: OpenedRun,
+/// Says how it ended, and gives the exit code.
+pub(super) fn told(
     command: &ExecRequest,
-    executed: Result<Executed, ToolStop>,
+    executed: &Result<Executed, ToolStop>,
 ) -> Result<ExitCode, Failure> {
-    let (stop, answer) = match executed {
+    let code = u8::try_from(app::exec_end(executed).exit_code).unwrap_or(failure::EXEC_OWN);
+    match executed {
         Ok(Executed::Ran { exit, .. }) => {
-            tell(&exit);
-            let code = u8::try_from(exit.outcome.exit_code()).unwrap_or(failure::EXEC_OWN);
-            let stop = match exit.outcome {
-                Outcome::Cancelled => StopReason::Interrupted,
-                _ => StopReason::Finished,
-            };
-            (stop, Ok(code))
+            tell(exit);
+            Ok(ExitCode::from(code))
         }
-        Ok(Executed::Denied(denial)) => (
-            StopReason::Denied {
-                why: denial.to_string(),
-            },
-            Err(Failure::new(&denial, failure::EXEC_DENIED)),
-        ),
+        Ok(Executed::Denied(denial)) => Err(Failure::new(denial, code)),
         Ok(Executed::NotStarted(error)) => {
-            let code = request::not_started_code(&error);
-            let why = not_started(&error, command);
-            let failure = Failure::new(why, code).remedy(not_started_remedy(&error));
-            (StopReason::Finished, Err(failure))
+            Err(Failure::new(not_started(error, command), code).remedy(not_started_remedy(error)))
         }
-        Err(stop) => {
-            let (reason, failure) = request::stopped(&stop, failure::EXEC_OWN);
-            (reason, Err(failure))
-        }
-    };
-    // What went wrong first says more than a failure to clean up after it.
-    let end = RunEnd {
-        stop,
-        exit_code: i32::from(
-            answer
-                .as_ref()
-                .map_or_else(|failure| failure.code, |code| *code),
-        ),
-        text: String::new(),
-    };
-    match (answer, run.close(end).await) {
-        (Ok(code), Ok(_)) => Ok(ExitCode::from(code)),
-        (Ok(_), Err(error)) => Err(request::app_failure(&error, failure::EXEC_OWN)),
-        (Err(failure), _) => Err(failure),
+        Err(stop) => Err(Failure::new(stop, code).remedy(stop.remedy())),
     }
 }
 
 /// One line where the exit code alone would not say it.
-fn tell(exit: &Exit) {
+pub(super) fn tell(exit: &Exit) {
     let leftovers = exit.usage.leftovers;
     match exit.outcome {
         Outcome::Code(_) | Outcome::Signal(_) => {}

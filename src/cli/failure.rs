@@ -6,20 +6,15 @@ use std::process::ExitCode;
 /// `run`, `demo`, `policy`, `runs`, `doctor`: usage or a policy file.
 pub(super) const USAGE: u8 = 2;
 
-/// `exec`: everything that is Fumehood's own.
-pub(super) const EXEC_OWN: u8 = 125;
-
-/// `exec`: denied, or not executable.
-pub(super) const EXEC_DENIED: u8 = 126;
-
-/// `exec`: not found in the sandbox.
-pub(super) const EXEC_NOT_FOUND: u8 = 127;
+pub(super) use crate::app::exits::OWN as EXEC_OWN;
 
 /// `run`, `doctor`: nothing here can isolate, or the sandbox broke.
 pub(super) const SANDBOX: u8 = 8;
 
-/// 128 + SIGINT.
-pub(super) const INTERRUPTED: u8 = 130;
+pub(super) use crate::app::exits::INTERRUPTED;
+
+/// `run`, `box`: the policy or a person said no.
+pub(super) const DENIED: u8 = 6;
 
 /// A command that did not come about.
 #[derive(Debug)]

@@ -4,11 +4,14 @@
 //! everything about it (questions, progress, errors) goes to standard error.
 
 mod args;
+mod boxes;
+mod client;
 mod direct;
 mod doctor;
 mod doors;
 mod exec;
 mod failure;
+mod hold;
 mod outlet;
 mod policy;
 mod question;
@@ -22,7 +25,7 @@ mod terminal;
 mod timeline;
 
 use crate::config::Config;
-use args::{Cli, Command};
+use args::{BoxArgs, BoxCommand, Cli, Command};
 use clap::Parser;
 use clap::error::ErrorKind;
 use failure::Failure;
@@ -37,7 +40,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let code = match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-                _ if typed.get(1).is_some_and(|word| word == "exec") => failure::EXEC_OWN,
+                _ if is_exec(&typed) => failure::EXEC_OWN,
                 _ => failure::USAGE,
             };
             // Nothing can be done about a closed standard error.
@@ -47,9 +50,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether a program's exit codes were asked for.
+fn is_exec(typed: &[OsString]) -> bool {
+    let word = |at: usize| typed.get(at).and_then(|word| word.to_str());
+    match word(1) {
+        Some("box") => word(2) == Some("exec"),
+        word => word == Some("exec"),
+    }
+}
+
 fn start(cli: Cli) -> Result<ExitCode, Failure> {
     let own = match cli.command {
         Command::Exec(_) => failure::EXEC_OWN,
+        Command::Box(BoxArgs {
+            command: BoxCommand::Exec(_),
+        }) => failure::EXEC_OWN,
         _ => failure::USAGE,
     };
     let config = Config::from_environment()
@@ -76,10 +91,12 @@ async fn dispatch(config: Config, command: Command) -> Result<ExitCode, Failure>
     let config = &config;
     match command {
         Command::Exec(args) => exec::exec(config, args).await,
+        Command::Box(args) => boxes::boxes(config, args).await,
+        Command::Hold(args) => hold::hold(config, args).await,
         Command::Doctor(args) => doctor::doctor(config, &args).await,
         Command::Run(args) => run::run(config, args).await,
         Command::Demo(args) => run::demo(config, args).await,
-        Command::Runs(args) => runs::runs(config, args),
+        Command::Runs(args) => runs::runs(config, args).await,
         Command::Policy(args) => policy::policy(config, &args),
         Command::Selftest(args) => selftest::selftest(config, args).await,
     }

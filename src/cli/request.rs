@@ -6,11 +6,8 @@ use crate::app::{AppError, SandboxRequest};
 use crate::config::Config;
 use crate::policy::model::BackendChoice;
 use crate::policy::unit::{self, UnitError};
-use crate::protocol::stop::StopReason;
 use crate::sandbox::gpu::GpuError;
 use crate::sandbox::mount_source::MountRequest;
-use crate::sandbox::wire::StartError;
-use crate::tools::ToolStop;
 use std::collections::BTreeMap;
 
 /// Reads everything that shapes a sandbox; the first thing that makes no sense is said.
@@ -45,7 +42,10 @@ pub(super) fn backend(typed: BackendArg) -> BackendChoice {
 }
 
 /// `NAME=VALUE`, or `NAME` for the user's own value.
-fn environment(config: &Config, typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn environment(
+    config: &Config,
+    typed: &[String],
+) -> Result<BTreeMap<String, String>, Failure> {
     typed
         .iter()
         .map(|pair| match pair.split_once('=') {
@@ -77,6 +77,11 @@ pub(super) fn duration_ms(flag: &str, text: &str) -> Result<u64, Failure> {
     }
 }
 
+/// The time limit of one command, as typed.
+pub(super) fn timeout(typed: Option<&str>) -> Result<Option<u64>, Failure> {
+    typed.map(|text| duration_ms("--timeout", text)).transpose()
+}
+
 /// An error of the wiring, with its remedy.
 pub(super) fn app_failure(error: &AppError, code: u8) -> Failure {
     let code = match error {
@@ -84,17 +89,6 @@ pub(super) fn app_failure(error: &AppError, code: u8) -> Failure {
         _ => code,
     };
     Failure::of(error, code).remedy(error.remedy())
-}
-
-/// Why a run stopped in the middle of a call: for the record, and for the person.
-pub(super) fn stopped(stop: &ToolStop, code: u8) -> (StopReason, Failure) {
-    let code = match stop {
-        ToolStop::Aborted { .. } | ToolStop::NobodyAsked { .. } => failure::EXEC_DENIED,
-        ToolStop::Interrupted => failure::INTERRUPTED,
-        ToolStop::Sandbox { .. } | ToolStop::Record { .. } => code,
-    };
-    let failure = Failure::new(stop, code).remedy(stop.remedy());
-    (stop.reason(), failure)
 }
 
 /// The exit code of `run` for a run that did not come about: what was typed, or the sandbox.
@@ -113,19 +107,6 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::Machine { .. }
         | AppError::Repo(_)
         | AppError::Stop(_) => failure::SANDBOX,
-    }
-}
-
-/// The exit code of `exec` for a program that was not executed.
-pub(super) fn not_started_code(error: &StartError) -> u8 {
-    match error {
-        StartError::NotFound => failure::EXEC_NOT_FOUND,
-        StartError::NotExecutable { .. } => failure::EXEC_DENIED,
-        StartError::WorkingDirectory { .. }
-        | StartError::TooLarge
-        | StartError::Resources { .. }
-        | StartError::Unconfined { .. }
-        | StartError::Invalid { .. } => failure::EXEC_OWN,
     }
 }
 

@@ -8,6 +8,7 @@ use super::signals;
 use crate::app::{self, AgentRequest, RunStart, SandboxRequest};
 use crate::config::Config;
 use crate::llm::{self, ChatModel, LlmConfig, ScriptedModel};
+use crate::policy::model::OnDisconnect;
 use crate::protocol::stop::StopReason;
 use crate::record::Verified;
 use std::io::IsTerminal;
@@ -50,6 +51,13 @@ pub(super) async fn run(config: &Config, args: RunArgs) -> Result<ExitCode, Fail
         max_turns: args.max_turns,
     };
     let request = request::sandbox(config, &args.sandbox)?;
+    if request.policy.lifecycle.on_disconnect == OnDisconnect::Finish {
+        return Err(Failure::new(
+            "on_disconnect = \"finish\" is for exec and box in this version: an agent ends with its terminal",
+            failure::USAGE,
+        )
+        .remedy(Some("--set lifecycle.on_disconnect=stop")));
+    }
     watch(config, request, Arc::from(model), watched).await
 }
 

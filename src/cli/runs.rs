@@ -3,6 +3,10 @@
 //! Standard output is what was asked for. Logs go to a pipe or a file as the very bytes, and to a
 //! terminal sanitised. `verify` ends with 1 where a record is broken.
 
+mod attach;
+mod gc;
+mod stop;
+
 use super::args::{RunsArgs, RunsCommand};
 use super::failure::{self, Failure};
 use super::{print, timeline};
@@ -28,7 +32,7 @@ const LINE: usize = 64 * 1024;
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-pub(super) fn runs(config: &Config, args: RunsArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn runs(config: &Config, args: RunsArgs) -> Result<ExitCode, Failure> {
     let store = RunStore::open(&config.state);
     match args.command {
         RunsCommand::List { json } => list(&store, as_json(json)),
@@ -41,6 +45,20 @@ pub(super) fn runs(config: &Config, args: RunsArgs) -> Result<ExitCode, Failure>
             logs(&find(&store, &run)?, step.map(StepNumber), stream)
         }
         RunsCommand::Verify { run, json } => verify(&find(&store, &run)?, as_json(json)),
+        RunsCommand::Stop { run, grace } => stop::stop(&find(&store, &run)?, &grace).await,
+        RunsCommand::Attach { run, step } => {
+            attach::attach(&find(&store, &run)?, step.map(StepNumber)).await
+        }
+        RunsCommand::Gc {
+            older_than,
+            dry_run,
+        } => {
+            let how = match dry_run {
+                true => gc::How::Say,
+                false => gc::How::Remove,
+            };
+            gc::gc(config, &older_than, how).await
+        }
     }
 }
 

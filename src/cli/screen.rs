@@ -145,6 +145,8 @@ impl Screen {
             | Event::Asked { .. }
             | Event::GpusSampled { .. }
             | Event::SandboxEnded { .. }
+            | Event::FilePut { .. }
+            | Event::FileGot { .. }
             | Event::TextDelta { .. }
             | Event::Output { .. } => Vec::new(),
             Event::ToolCalled {
@@ -173,18 +175,7 @@ impl Screen {
                 why,
                 ..
             } => vec![decided(*allowed, approver, why)],
-            Event::SandboxStarted {
-                backend,
-                image,
-                gpus,
-                ..
-            } => {
-                let image = image.as_ref().map_or(String::new(), |id| format!(", {id}"));
-                let gpus: String = gpus.iter().map(|gpu| format!(", {gpu}")).collect();
-                vec![format!(
-                    "    {DIM}sandbox up ({backend}{image}{gpus}){DIM:#}"
-                )]
-            }
+            Event::SandboxStarted { .. } => sandbox_up(event),
             Event::StepEnded {
                 exit, log_dropped, ..
             } => step_ended(exit, *log_dropped),
@@ -199,6 +190,23 @@ impl Screen {
             Event::RunEnded { stop, text, .. } => ended(stop, text),
         }
     }
+}
+
+fn sandbox_up(event: &Event) -> Vec<String> {
+    let Event::SandboxStarted {
+        backend,
+        image,
+        gpus,
+        ..
+    } = event
+    else {
+        return Vec::new();
+    };
+    let image = image.as_ref().map_or(String::new(), |id| format!(", {id}"));
+    let gpus: String = gpus.iter().map(|gpu| format!(", {gpu}")).collect();
+    vec![format!(
+        "    {DIM}sandbox up ({backend}{image}{gpus}){DIM:#}"
+    )]
 }
 
 fn header(event: &Event) -> Vec<String> {

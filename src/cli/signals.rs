@@ -8,8 +8,27 @@ use tokio_util::sync::CancellationToken;
 /// 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
+/// 128 + SIGHUP.
+const HUNG_UP: i32 = 129;
+
 /// A token that is cancelled by the first INT, TERM or HUP.
 pub(super) fn cancel_on_signals() -> io::Result<CancellationToken> {
+    watch(Hangup::Cancels)
+}
+
+/// The same for a client of a holder: it leaves when its terminal goes away, and the holder knows what
+/// the policy says about that.
+pub(super) fn cancel_but_leave() -> io::Result<CancellationToken> {
+    watch(Hangup::Leaves)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hangup {
+    Cancels,
+    Leaves,
+}
+
+fn watch(hangup: Hangup) -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut int, mut term, mut hup) = (
         signal(SignalKind::interrupt())?,
@@ -22,7 +41,9 @@ pub(super) fn cancel_on_signals() -> io::Result<CancellationToken> {
             tokio::select! {
                 _ = int.recv() => {}
                 _ = term.recv() => {}
-                _ = hup.recv() => {}
+                _ = hup.recv() => if hangup == Hangup::Leaves {
+                    std::process::exit(HUNG_UP);
+                },
             }
             if cancel.is_cancelled() {
                 std::process::exit(INTERRUPTED);

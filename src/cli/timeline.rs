@@ -116,6 +116,8 @@ fn describe(event: &Event) -> Option<Said> {
             let paths: Vec<String> = paths.iter().map(|path| visible(path)).collect();
             said(YELLOW, "moved out", paths.join("\n"))
         }
+        Event::FilePut { path, bytes, .. } => moved("put", path, *bytes),
+        Event::FileGot { path, bytes, .. } => moved("get", path, *bytes),
         Event::Notice { text } => said(DIM, "notice", visible_lines(text)),
         Event::RunEnded { stop, text, .. } => ended(stop, text),
     }
@@ -134,6 +136,10 @@ fn sandbox_up(backend: &str, image: Option<&str>, gpus: &[Gpu]) -> Option<Said> 
 fn sampled(gpus: &[GpuSample]) -> Option<Said> {
     let gpus: Vec<String> = gpus.iter().map(ToString::to_string).collect();
     said(DIM, "gpus", gpus.join("\n"))
+}
+
+fn moved(verb: &str, path: &str, bytes: u64) -> Option<Said> {
+    said(BOLD, verb, format!("{}, {bytes} bytes", visible(path)))
 }
 
 fn clone_started(url: &str, rev: Option<&str>) -> Option<Said> {

@@ -264,6 +264,8 @@ pub struct LifecyclePolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDisconnect {
+    /// What its client asked for goes on, in a process of its own, and can be taken up again.
+    Finish,
     Stop,
 }
 

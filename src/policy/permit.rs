@@ -12,6 +12,7 @@
 use super::action::Act;
 use crate::protocol::event::Approver;
 use crate::protocol::ids::Digest;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// The right to carry out exactly this act, once.
@@ -144,7 +145,7 @@ impl<A> Question<A> {
 }
 
 /// A no, with the rule that said it and words for the model and the person.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("denied by {rule}: {why}")]
 pub struct Denial {
     pub rule: String,

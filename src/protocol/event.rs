@@ -42,7 +42,7 @@ pub enum Event {
     RunStarted {
         run: RunId,
         version: String,
-        /// `run`, `exec` or `demo`.
+        /// `run`, `exec`, `box` or `demo`.
         command: String,
         /// The task or the command line, as given.
         task: String,
@@ -152,6 +152,18 @@ pub enum Event {
     /// Things the workspace may not keep (links out, setuid bits, new `.git`), moved into the record.
     Quarantined {
         paths: Vec<String>,
+    },
+    /// A file was put into the workspace from outside, on the user's word (`box put`).
+    FilePut {
+        path: String,
+        bytes: u64,
+        digest: Digest,
+    },
+    /// A file of the workspace was given out, on the user's word (`box get`).
+    FileGot {
+        path: String,
+        bytes: u64,
+        digest: Digest,
     },
     Notice {
         text: String,

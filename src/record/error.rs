@@ -32,6 +32,20 @@ pub enum RecordError {
     TooLarge { bytes: usize },
     #[error("no run {given:?}")]
     NoSuchRun { given: String },
+    /// Its folder was removed on the user's word; its head was kept.
+    #[error(
+        "run {run} was removed on {removed}: it had {records} records ({verdict}) and ended in {head}"
+    )]
+    Removed {
+        run: RunId,
+        removed: String,
+        records: u64,
+        verdict: String,
+        head: String,
+    },
+    /// A living process holds it, and it is not certain which.
+    #[error("run {run} is held by a process that cannot be seen from here")]
+    OwnerUnseen { run: RunId },
     #[error("no run is recorded yet")]
     NoRuns,
     #[error("{given:?} is the beginning of {} runs: {}", matches.len(), listed(matches))]
@@ -66,7 +80,13 @@ impl RecordError {
             Self::NoSuchLog { .. } => {
                 Some("`fumehood runs show RUN` names the steps of a run".to_owned())
             }
-            Self::Exists { .. } | Self::Closed { .. } | Self::TooLarge { .. } => None,
+            Self::OwnerUnseen { .. } => Some(
+                "stop it where it was started: in that container, or on that machine".to_owned(),
+            ),
+            Self::Removed { .. }
+            | Self::Exists { .. }
+            | Self::Closed { .. }
+            | Self::TooLarge { .. } => None,
         }
     }
 }

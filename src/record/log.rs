@@ -239,7 +239,7 @@ impl AsyncWrite for LogWriter {
 }
 
 /// The line between head and tail.
-fn marker(cut: u64) -> Vec<u8> {
+pub(super) fn marker(cut: u64) -> Vec<u8> {
     format!("\n[fumehood: {cut} bytes were cut here]\n").into_bytes()
 }
 
@@ -302,7 +302,7 @@ impl LogReader {
 }
 
 /// The tail files of a log, oldest first.
-fn tails_of(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(super) fn tails_of(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };

@@ -10,6 +10,8 @@
 //!     blobs/          texts by their hash, so that a difference can be shown later
 //!     home/           the sandbox's HOME        workspace/   where none was given
 //!     quarantine/     what the workspace could not keep
+//!     socket          where a holder is reached, holder.log what it says
+//!   FUMEHOOD_HOME/heads.jsonl   what is kept of runs that were removed
 //! ```
 //!
 //! ```text
@@ -25,16 +27,22 @@
 
 pub mod chain;
 mod error;
+mod follow;
+mod gone;
 mod log;
 mod owner;
 mod run;
+mod stop;
 mod store;
 mod stored;
 
 pub use chain::{Fault, Head, Recorded, Verified};
 pub use error::RecordError;
+pub use follow::LogFollower;
+pub use gone::{Ended, Gone};
 pub use log::{LogReader, LogSummary, LogWriter, Stream};
 pub use owner::Owner;
 pub use run::{Clock, RunRecord};
+pub use stop::{Push, Pushed};
 pub use store::{RunStore, new_run_id};
 pub use stored::{Events, RunState, RunSummary, StoredRun};

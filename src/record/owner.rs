@@ -1,7 +1,7 @@
-//! The process that writes a record, named for people.
+//! The process that writes a record, named for people, and for whoever wants it to stop.
 //!
 //! Whether it lives is not read from here: the kernel frees its lock on the record when it dies, which
-//! holds across reused pids and pid namespaces alike.
+//! holds across reused pids and pid namespaces alike. Before a signal both must agree.
 
 use std::fs;
 use std::io;
@@ -16,17 +16,15 @@ pub struct Owner {
 
 impl Owner {
     pub(super) fn this_process() -> io::Result<Self> {
-        let stat = fs::read_to_string("/proc/self/stat")?;
-        // The second field is a name in parentheses that may hold anything.
-        let start = stat
-            .rfind(')')
-            .and_then(|end| stat[end + 1..].split_ascii_whitespace().nth(19))
-            .and_then(|field| field.parse().ok())
-            .ok_or_else(|| io::Error::other("/proc/self/stat has an unknown form"))?;
-        Ok(Self {
+        Self::of("self").map(|start| Self {
             pid: std::process::id(),
             start,
         })
+    }
+
+    /// Whether the process that has this number now is that one, and has not ended yet.
+    pub(super) fn is_seen(&self) -> bool {
+        Self::of(&self.pid.to_string()).is_ok_and(|start| start == self.start)
     }
 
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
@@ -40,5 +38,19 @@ impl Owner {
             pid: pid.parse().ok()?,
             start: start.parse().ok()?,
         })
+    }
+
+    fn of(process: &str) -> io::Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+        // The second field is a name in parentheses that may hold anything.
+        let after_name = stat.rfind(')').map_or("", |end| &stat[end + 1..]);
+        let mut fields = after_name.split_ascii_whitespace();
+        if matches!(fields.next(), Some("Z" | "X")) {
+            return Err(io::Error::other("it has ended, and nobody has asked how"));
+        }
+        fields
+            .nth(18)
+            .and_then(|field| field.parse().ok())
+            .ok_or_else(|| io::Error::other("/proc/PID/stat has an unknown form"))
     }
 }

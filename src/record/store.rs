@@ -14,6 +14,9 @@ use std::time::SystemTime;
 
 const RUNS: &str = "runs";
 
+/// Characters of a removed run's name by which it is known.
+const SHORTEST: usize = 8;
+
 /// A new run's name: time-ordered.
 pub fn new_run_id() -> RunId {
     RunId::new(uuid::Uuid::now_v7().simple().to_string())
@@ -23,7 +26,7 @@ pub fn new_run_id() -> RunId {
 #[derive(Clone)]
 pub struct RunStore {
     home: PathBuf,
-    clock: Clock,
+    pub(super) clock: Clock,
 }
 
 impl RunStore {
@@ -89,9 +92,7 @@ impl RunStore {
                     matches,
                 })
             }
-            (None, _) => Err(RecordError::NoSuchRun {
-                given: given.to_owned(),
-            }),
+            (None, _) => Err(self.no_such_run(given, &wanted)),
         }
     }
 
@@ -109,13 +110,34 @@ impl RunStore {
         Ok(runs.flat_map(|run| run.past_its_time(now)).collect())
     }
 
-    fn stored(&self, id: RunId) -> StoredRun {
-        let dir = self.home.join(RUNS).join(id.as_str());
+    pub(super) fn stored(&self, id: RunId) -> StoredRun {
+        let dir = self.runs_dir().join(id.as_str());
         StoredRun::new(id, dir)
     }
 
+    pub(super) fn runs_dir(&self) -> PathBuf {
+        self.home.join(RUNS)
+    }
+
+    /// Removed, or never there.
+    fn no_such_run(&self, given: &str, wanted: &str) -> RecordError {
+        let removed = self.gone(wanted).into_iter().next_back();
+        match removed.filter(|_| wanted.len() >= SHORTEST) {
+            Some(gone) => RecordError::Removed {
+                run: gone.run,
+                removed: gone.removed,
+                records: gone.records,
+                verdict: gone.verdict,
+                head: gone.head,
+            },
+            None => RecordError::NoSuchRun {
+                given: given.to_owned(),
+            },
+        }
+    }
+
     /// Newest first.
-    fn ids(&self) -> Result<Vec<RunId>, RecordError> {
+    pub(super) fn ids(&self) -> Result<Vec<RunId>, RecordError> {
         let runs = self.home.join(RUNS);
         let entries = match fs::read_dir(&runs) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

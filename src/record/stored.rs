@@ -2,6 +2,7 @@
 
 use super::chain::{self, Head, Next, Reader, Recorded, Verified};
 use super::error::RecordError;
+use super::follow::{LogFollower, follow};
 use super::log::{LogReader, Stream};
 use super::owner::Owner;
 use super::run;
@@ -40,7 +41,7 @@ pub struct RunSummary {
     pub run: RunId,
     #[serde(flatten)]
     pub state: RunState,
-    /// `run`, `exec` or `demo`; empty where the first record cannot be read.
+    /// `run`, `exec`, `box` or `demo`; empty where the first record cannot be read.
     pub command: String,
     pub task: String,
     pub policy: String,
@@ -145,6 +146,17 @@ impl StoredRun {
             }),
             opened => opened.map_err(RecordError::io("read", &path)),
         }
+    }
+
+    /// The same, to be read along while the step runs. It need not be there yet.
+    pub fn follow(&self, step: StepNumber, stream: Stream) -> LogFollower {
+        follow(&self.dir.join(run::LOGS).join(stream.file_name(step)))
+    }
+
+    /// Nobody works in the workspace of this run's own.
+    pub(super) fn is_workspace_free(&self) -> bool {
+        let workspace = self.dir.join("workspace");
+        !workspace.exists() || is_free(&workspace)
     }
 
     /// Steps that have a log, in order.

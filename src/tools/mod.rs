@@ -27,6 +27,7 @@ use crate::protocol::ids::CallId;
 use crate::protocol::message::ToolSpec;
 use crate::protocol::stop::StopReason;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 /// One verb.
@@ -77,7 +78,7 @@ impl ToolOutput {
 }
 
 /// Why the run cannot go on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ToolStop {
     /// A person said no and ended the run.
     #[error("the run was ended at the question: {why}")]

@@ -278,7 +278,7 @@ pub enum Written {
     Replaced,
 }
 
-fn refuse_protected(path: &Beneath) -> Result<(), WorkspaceError> {
+pub(super) fn refuse_protected(path: &Beneath) -> Result<(), WorkspaceError> {
     let name = path.as_path().iter().find(|name| traps::is_trap_name(name));
     match name {
         Some(name) => Err(WorkspaceError::Protected {
@@ -289,7 +289,7 @@ fn refuse_protected(path: &Beneath) -> Result<(), WorkspaceError> {
     }
 }
 
-fn not_a_file(path: &Beneath, found: &'static str) -> WorkspaceError {
+pub(super) fn not_a_file(path: &Beneath, found: &'static str) -> WorkspaceError {
     WorkspaceError::Kind {
         path: path.as_path().to_owned(),
         found,
@@ -312,7 +312,7 @@ fn open_error(path: &Path, errno: Errno) -> WorkspaceError {
     }
 }
 
-fn temporary_name() -> String {
+pub(super) fn temporary_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     format!(".fumehood-{}-{n}.tmp", std::process::id())

@@ -3,7 +3,8 @@
 //! ```text
 //!   in_place(DIR) ─┐                 ┌ read, write, edit, list     by descriptor, no link followed
 //!   fresh(run)    ─┴─▶ Workspace ────┼ snapshot ─▶ code tree, changes, what a question shows
-//!                     (locked)       ├ protected                   what stays read-only inside
+//!                     (locked)       ├ receive, send               files of any size, piece by piece
+//!                                    ├ protected                   what stays read-only inside
 //!                                    └ quarantine                  what may not stay behind
 //! ```
 //!
@@ -25,6 +26,7 @@ mod place;
 mod quarantine;
 mod remove;
 mod snapshot;
+mod stream;
 mod texts;
 mod traps;
 mod walk;
@@ -38,8 +40,9 @@ pub use hash::Hash;
 pub use names::names_artifact;
 pub use place::{Opening, Place, Stock, Workspace, make_blank, make_home};
 pub use quarantine::{Done, Quarantined};
-pub use remove::remove_tree;
+pub use remove::{remove_tree, size_on_disk};
 pub use snapshot::{Entry, Snapshot, SnapshotRequest, code_tree};
+pub use stream::{Incoming, Outgoing};
 pub use texts::{MAX_TEXT, Texts};
 pub use traps::Why;
 pub use walk::{Kind, MAX_ENTRIES, Stamp};

@@ -29,6 +29,26 @@ pub fn remove_tree(path: &Path) -> Result<(), WorkspaceError> {
     remove(parent.as_fd(), name).map_err(WorkspaceError::io("remove", path))
 }
 
+/// Bytes on disk of what stands there, links not followed; what cannot be looked at is not counted.
+pub fn size_on_disk(path: &Path) -> u64 {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Ok(root) = fcntl::open(path, flags, Mode::empty()) else {
+        return 0;
+    };
+    let mut bytes = 0u64;
+    let walk = walk::Walk {
+        root: root.as_fd(),
+        max: walk::MAX_ENTRIES,
+        unlock: None,
+    };
+    // An error ends the counting, and what was counted stands.
+    let _ = walk.run(&mut |met| {
+        bytes = bytes.saturating_add(met.node.stamp.on_disk);
+        Ok(walk::Descend::Into)
+    });
+    bytes
+}
+
 /// Removes a name in a folder and all beneath it.
 pub(super) fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     if unlinked(parent, name)? {

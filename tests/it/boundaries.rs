@@ -21,7 +21,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("agent", 4),
     ("app", 5),
     ("config", 5),
-    ("cli", 6),
+    ("holder", 6),
+    ("cli", 7),
 ];
 
 /// Foreign crates and the only paths (prefixes below `src/`) that may name them.

@@ -10,6 +10,7 @@
 mod attack;
 mod bad_input;
 mod boundaries;
+mod boxes;
 mod conformance;
 mod docker;
 mod env;
@@ -20,6 +21,7 @@ mod first_hour;
 mod git_http;
 mod gpu;
 mod init;
+mod lifecycle;
 mod llm;
 mod namespace;
 mod policies;

@@ -2,7 +2,7 @@
 
 use super::Key;
 use super::forms::{amount, fixed, limit};
-use crate::policy::model::{CaHandIn, Contained, Decision, NetworkMode, Remember};
+use crate::policy::model::{CaHandIn, Contained, Decision, NetworkMode, OnDisconnect, Remember};
 use crate::policy::value::{Form, Slot, Unit, Value, Words};
 
 const KIB: u64 = 1 << 10;
@@ -341,11 +341,11 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         approval.remember,
         "Whether a yes can be given for the rest of the run"
     ),
-    only!(
+    choice!(
         "lifecycle.on_disconnect",
-        "stop",
-        &["finish"],
-        "What a run does when nobody holds it any more"
+        ["finish" = OnDisconnect::Finish, "stop" = OnDisconnect::Stop],
+        lifecycle.on_disconnect,
+        "What a step does when its terminal goes away or its command is killed"
     ),
     fixed(
         "audit.fail_closed",

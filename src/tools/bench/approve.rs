@@ -6,6 +6,7 @@ use crate::policy::action::{ExecAction, Origin};
 use crate::policy::gate::decide_exec;
 use crate::policy::permit::{Denial, Permit};
 use crate::protocol::question::{ExecView, QuestionBody};
+use crate::protocol::spec::SandboxSpec;
 use crate::tools::ToolStop;
 use crate::tools::desk::{About, Patience, Scope, Settled};
 use crate::workspace::{
@@ -126,11 +127,18 @@ impl Bench {
             cwd: visible(&act.cwd),
             files: views.files,
             omitted: views.omitted,
-            sandbox: act.sandbox.clone(),
+            sandbox: shown(act),
             controls: self.setup.controls.clone(),
             wall_ms: act.wall_ms,
         }))
     }
+}
+
+/// The sandbox, with the variables that this execution adds.
+fn shown(act: &ExecAction) -> SandboxSpec {
+    let mut sandbox = act.sandbox.clone();
+    sandbox.env.extend(act.env.clone());
+    sandbox
 }
 
 /// A workspace that cannot be looked at cannot be approved.

@@ -31,6 +31,7 @@ use crate::sandbox::gpu::Meter;
 use crate::sandbox::owner::{Owner, sandbox_name};
 use crate::sandbox::wire::StartError;
 use crate::workspace::{Artifacts, Snapshot, Texts, Workspace, WorkspaceError};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -64,6 +65,8 @@ pub struct Bench {
     memory: Mutex<Memory>,
     steps: AtomicU32,
     meter: OnceCell<Option<Arc<Meter>>>,
+    /// Sandboxes started so far: each has a name of its own.
+    sandboxes: AtomicU32,
 }
 
 /// What a run remembers of its approvals.
@@ -104,7 +107,7 @@ pub struct BenchIo<'a> {
 }
 
 /// How an execution went.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Executed {
     Ran {
         exit: Exit,
@@ -128,6 +131,7 @@ impl Bench {
             memory: Mutex::default(),
             steps: AtomicU32::new(0),
             meter: OnceCell::new(),
+            sandboxes: AtomicU32::new(0),
         })
     }
 
@@ -198,6 +202,14 @@ impl Bench {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
+    /// Starts the sandbox before the first execution. Only init runs in it; what else does needs a permit.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn warm(&self) -> Result<(), ToolStop> {
+        self.sandbox().await.map(drop)
+    }
+
     /// Ends the sandbox, if one was started.
     pub async fn end(&self) -> Result<(), ToolStop> {
         let Some(sandbox) = self.sandbox.lock().await.take() else {
@@ -220,7 +232,8 @@ impl Bench {
         let BenchSetup {
             owner, run, spec, ..
         } = &*self.setup;
-        let name = sandbox_name(*owner, run, 1);
+        let n = self.sandboxes.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = sandbox_name(*owner, run, n);
         let sandbox = Sandbox::start(&*self.setup.backend, spec, &name)
             .await
             .map_err(broken)?;

@@ -59,9 +59,13 @@ impl Bench {
                 })?;
                 Ok(Executed::NotStarted(error))
             }
+            // The step alone: others run on in it.
+            Err(error @ SandboxError::Refused { .. }) => Err(broken(error)),
             Err(error) => {
-                // It is gone, whatever it was: the next execution gets a new one.
-                *self.sandbox.lock().await = None;
+                // It is gone, whatever it was: the next execution gets a new one, unless one beside this
+                // has got it already.
+                let mut held = self.sandbox.lock().await;
+                held.take_if(|held| std::ptr::eq(&**held, sandbox));
                 Err(broken(error))
             }
         }

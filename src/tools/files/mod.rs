@@ -10,6 +10,9 @@
 
 mod change;
 mod look;
+mod transfer;
+
+pub use transfer::{Offer, Receiving, Sending, TransferError};
 
 use super::bench::Bench;
 use super::{Tool, ToolOutput, ToolStop};
