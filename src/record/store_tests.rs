@@ -209,3 +209,16 @@ fn workspaces_past_their_time_and_homes_of_the_dead_are_named() {
     fs::remove_file(dir.join("keep")).unwrap();
     assert!(at("2999-01-01T00:00:00Z").is_empty(), "kept for ever");
 }
+
+#[test]
+fn a_record_that_is_gone_altogether_is_broken_and_not_merely_missing() {
+    let (_home, store) = store();
+    let id = new_run_id();
+    let record = store.create(&id).unwrap();
+    record.append(&started(&id)).unwrap();
+    fs::remove_file(record.events_path()).unwrap();
+    drop(record);
+    let found = store.find(id.as_str()).unwrap().verify().unwrap();
+    let why = chain::Fault::Missing { told: 1 };
+    assert_eq!(found, Verified::Broken { line: 1, why });
+}
