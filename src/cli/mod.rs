@@ -45,6 +45,11 @@ pub fn main() -> ExitCode {
             };
             // Nothing can be done about a closed standard error.
             let _ = error.print();
+            if code == failure::EXEC_OWN && error.kind() == ErrorKind::UnknownArgument {
+                say(
+                    "help: the program and its arguments come after --, as in: fumehood exec -- python3 train.py",
+                );
+            }
             ExitCode::from(code)
         }
     }

@@ -141,7 +141,7 @@ fn bad(model: &str, turn: usize, why: String) -> ModelError {
         model: model.into(),
         turn,
         why,
-        remedy: "a scripted model can only follow its transcript: use a real model (--model)"
+        remedy: "a scripted model can only follow its transcript: use a real one (`fumehood run --model`)"
             .into(),
     }
 }

@@ -398,3 +398,10 @@ fn a_workspace_that_cannot_be_looked_at_names_the_place_and_what_to_do() {
         &["nested too deep", "help: remove ", "top"],
     );
 }
+
+#[test]
+fn a_program_typed_without_the_dashes_is_told_where_it_goes() {
+    let env = TestEnv::new();
+    let assert = env.fumehood().args(["exec", "python3", "x.py"]).assert();
+    helps(assert, 125, &["come after --"]);
+}
