@@ -641,3 +641,60 @@ fn errors_go_to_nobody_who_did_not_ask_for_a_gpu() {
         .unwrap();
     assert_eq!(line, "fine\n");
 }
+
+/// A context and some memory of it, by the driver's own library: to list a GPU is no proof.
+const CUDA: &str = "
+import ctypes
+cuda = ctypes.CDLL('libcuda.so.1')
+def call(name, *args):
+    code = getattr(cuda, name)(*args)
+    assert code == 0, (name, code)
+count, device = ctypes.c_int(), ctypes.c_int()
+context, memory = ctypes.c_void_p(), ctypes.c_uint64()
+call('cuInit', 0)
+call('cuDeviceGetCount', ctypes.byref(count))
+call('cuDeviceGet', ctypes.byref(device), 0)
+call('cuCtxCreate_v2', ctypes.byref(context), 0, device)
+call('cuMemAlloc_v2', ctypes.byref(memory), ctypes.c_size_t(1 << 20))
+print('GPUs:', count.value)
+";
+
+/// Where there is one. On a machine without, it says that it was left out.
+#[test]
+fn a_real_gpu_computes_in_a_sandbox() {
+    if !Path::new("/dev/nvidia0").exists() {
+        println!("skipped: no NVIDIA GPU here");
+        return;
+    }
+    let env = TestEnv::new();
+    env.fumehood()
+        .args([
+            "exec",
+            "--policy",
+            "gpu-train",
+            "--backend",
+            "namespace",
+            "--",
+        ])
+        .args(["/usr/bin/python3", "-c", CUDA])
+        .assert()
+        .success()
+        .stdout("GPUs: 1\n");
+    if crate::docker::there() {
+        env.fumehood()
+            .args([
+                "exec",
+                "--policy",
+                "gpu-train",
+                "--backend",
+                "docker",
+                "--image",
+                IMAGE,
+                "--",
+            ])
+            .args(["python3", "-c", CUDA])
+            .assert()
+            .success()
+            .stdout("GPUs: 1\n");
+    }
+}
