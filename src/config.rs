@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+/// Where an administrator puts a policy that holds for everybody.
+const SYSTEM_POLICY: &str = "/etc/fumehood/policy.toml";
+
 /// Everything that is taken from the environment, read once at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -13,6 +16,8 @@ pub struct Config {
     pub state: PathBuf,
     /// The user's policies: `$XDG_CONFIG_HOME/fumehood/policies`, else `~/.config/fumehood/policies`.
     pub policies: PathBuf,
+    /// The policy of the machine's administrator: a ceiling over every other. No variable moves it.
+    pub system_policy: PathBuf,
     /// The user's home; `/` where there is none.
     pub user_home: PathBuf,
     /// `DOCKER_HOST`.
@@ -98,6 +103,7 @@ impl Config {
         Ok(Self {
             state,
             policies,
+            system_policy: PathBuf::from(SYSTEM_POLICY),
             user_home: home.unwrap_or_else(|| PathBuf::from("/")),
             docker_host,
             gpus,

@@ -1,5 +1,6 @@
 //! Why a run did not come about, with what the user can do about it.
 
+use crate::policy::file::problem::PolicyErrors;
 use crate::protocol::spec::BackendKind;
 use crate::record::RecordError;
 use crate::repo::RepoError;
@@ -43,6 +44,13 @@ pub enum AppError {
         source: std::io::Error,
     },
     #[error(transparent)]
+    Policy(#[from] PolicyErrors),
+    #[error("policy {}: {why}", path.display())]
+    PolicyFile { path: PathBuf, why: String },
+    /// What the user accepted is not there any more.
+    #[error("the project's policy {} {what}", path.display())]
+    ProjectChanged { path: PathBuf, what: &'static str },
+    #[error(transparent)]
     Repo(#[from] RepoError),
     #[error(transparent)]
     Stop(#[from] crate::tools::ToolStop),
@@ -70,6 +78,12 @@ impl AppError {
                     .into(),
             ),
             Self::Repo(error) => error.remedy(),
+            Self::Policy(errors) => Some(errors.remedy()),
+            Self::PolicyFile { .. } => None,
+            Self::ProjectChanged { .. } => Some(
+                "a program that ran there may have changed it: look at it, then `fumehood policy trust` its folder again, or `policy distrust` it"
+                    .into(),
+            ),
             Self::Machine { .. } | Self::Stop(_) => None,
         }
     }

@@ -2,7 +2,7 @@
 //! names the concrete adapters.
 //!
 //! ```text
-//!   policy (+ --set) ─┐
+//!   policy (+ --set) ─┐             layers: under the project's and the system's
 //!   engine? image? ───┼─▶ backend ─┐
 //!   --workspace ──────┤            ├─ plan ─▶ spec ─▶ Bench ─▶ tools ─▶ agent
 //!   --venv, --mount ──┘            │
@@ -15,15 +15,19 @@ mod ending;
 mod error;
 mod gc;
 mod gpus;
+mod layers;
 mod open;
 pub mod selftest;
+mod trust;
 
 pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};
 pub use backend::{Examined, choose_backend, examine, install_init};
 pub use ending::{exec_end, exits, said};
 pub use error::AppError;
 pub use gc::{Collected, Forgotten, Removal, collect};
+pub use layers::{Layered, lay_over, read_policy, tighten_by_project};
 pub use open::{RunEnd, open_run};
+pub use trust::{Accepted, all_accepted, distrust, project_source, trust};
 
 use crate::policy::model::{BackendChoice, Policy};
 use crate::protocol::spec::RootFs;
@@ -41,8 +45,10 @@ use tokio_util::sync::CancellationToken;
 /// What a sandbox is asked for with, as typed and parsed.
 #[derive(Debug, Clone)]
 pub struct SandboxRequest {
-    /// Effective already: file, built-in and `--set` together.
+    /// Effective already: every layer together.
     pub policy: Policy,
+    /// Which layers hold over the one that was chosen.
+    pub policy_notes: Vec<String>,
     /// The folder that the policy's relative mounts start from.
     pub policy_folder: PathBuf,
     pub backend: Option<BackendChoice>,

@@ -101,7 +101,7 @@ fn begin(
     let mut workspace = open_workspace(config, &request, &record)?;
     let places = (&mut workspace, &*record, gpus.as_ref());
     let (spec, mut notes) = plan_sandbox(config, &request, &chosen, places)?;
-    notes.insert(0, chosen.reason);
+    notes.splice(0..0, [vec![chosen.reason], request.policy_notes].concat());
     notes.extend(waited);
     let desk = Desk::new(record.clone(), door);
     desk.emit(&Event::RunStarted {

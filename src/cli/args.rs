@@ -75,6 +75,9 @@ pub(super) struct SandboxArgs {
     /// Change one value of the policy for this run, as in limits.memory=16GiB
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
+    /// Do not start where the policy says something that is ignored
+    #[arg(long)]
+    pub(super) strict: bool,
     /// Answer yes to what lies inside the policy; what goes beyond it stays no
     #[arg(long)]
     pub(super) yes: bool,
@@ -92,6 +95,7 @@ impl SandboxArgs {
             mounts,
             env,
             set,
+            strict,
             yes: _,
         } = self;
         let pair = |flag: &str, value: &OsStr| {
@@ -118,7 +122,8 @@ impl SandboxArgs {
         let many = many
             .iter()
             .flat_map(|(flag, values)| values.iter().map(|value| pair(flag, OsStr::new(value))));
-        one.chain(many).collect()
+        let strict = strict.then(|| OsString::from("--strict"));
+        one.chain(many).chain(strict).collect()
     }
 }
 
@@ -257,16 +262,54 @@ pub(super) enum PolicyCommand {
     },
     /// Where each value comes from; with a command, what would be decided about it and why
     Explain {
-        /// A built-in's name or a file
-        #[arg(default_value = "offline-train")]
-        policy: String,
+        #[command(flatten)]
+        layers: LayerArgs,
         /// As JSON
         #[arg(long)]
         json: bool,
-        /// A command, after --
+        /// What comes after --: a command, or the URL of a clone
+        #[arg(long, value_enum, default_value_t = ActionArg::Exec, requires = "command")]
+        action: ActionArg,
+        /// A command or a URL, after --
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Let a folder's own policy (.fumehood/policy.toml) count, as it is now; it can only take away
+    Trust {
+        /// The folder that is worked on [default: list what you accepted]
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+        /// The list as JSON
+        #[arg(long, conflicts_with = "folder")]
+        json: bool,
+    },
+    /// Let a folder's own policy count no longer
+    Distrust {
+        /// The folder that is worked on
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
+/// What `policy explain` is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ActionArg {
+    Exec,
+    Clone,
+}
+
+/// A policy with what holds over it.
+#[derive(Debug, Args)]
+pub(super) struct LayerArgs {
+    /// A built-in's name or a file
+    #[arg(default_value = "offline-train")]
+    pub(super) policy: String,
+    /// With one value changed, as in limits.memory=16GiB
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// In this folder, whose own policy holds as well where you accepted it
+    #[arg(long, value_name = "DIR")]
+    pub(super) workspace: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -1,44 +1,25 @@
 //! `fumehood policy`: list, show, check and explain; and the policy that other commands run under.
 
+mod effective;
 mod find;
 mod text;
+mod trust;
 
-use super::args::{PolicyArgs, PolicyCommand};
+use super::args::{ActionArg, LayerArgs, PolicyArgs, PolicyCommand};
 use super::failure::{self, Failure};
 use crate::config::Config;
 use crate::context::sanitise::sanitise;
 use crate::policy::builtin;
-use crate::policy::explain;
+use crate::policy::explain::{self, CommandExplained};
 use crate::policy::file::problem::{PolicyErrors, PolicySource, Problem};
 use crate::policy::file::render::{self, Look};
 use crate::policy::file::{self, Loaded};
-use crate::policy::model::Policy;
+use crate::policy::origin::Level;
+pub(super) use effective::{Brought, Chosen, Effective, effective};
 use find::Found;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// The policy of a command, effective: file, parents and `--set` together.
-pub(super) struct Effective {
-    pub(super) policy: Policy,
-    /// What its relative mounts start from.
-    pub(super) folder: PathBuf,
-}
-
-/// Finds, reads and composes; warnings are said, mistakes end it.
-pub(super) fn effective(config: &Config, name: &str, set: &[String]) -> Result<Effective, Failure> {
-    let found = find::find(config, name)?;
-    let mut loaded = found.load().map_err(|errors| refused(&errors))?;
-    for typed in set {
-        file::apply_set(&mut loaded, typed).map_err(|errors| refused(&errors))?;
-    }
-    warn(&loaded);
-    Ok(Effective {
-        policy: loaded.policy,
-        folder: found.folder,
-    })
-}
 
 /// `fumehood policy …`
 pub(super) fn policy(config: &Config, args: &PolicyArgs) -> Result<ExitCode, Failure> {
@@ -51,10 +32,17 @@ pub(super) fn policy(config: &Config, args: &PolicyArgs) -> Result<ExitCode, Fai
             strict,
         } => check(config, policies, (Form::of(*json), Strictness::of(*strict))),
         PolicyCommand::Explain {
-            policy,
+            layers,
             json,
+            action,
             command,
-        } => explain(config, policy, (command, Form::of(*json))),
+        } => explain(config, layers, (*action, command, Form::of(*json))),
+        PolicyCommand::Trust { folder: None, json } => trust::list(config, Form::of(*json)),
+        PolicyCommand::Trust {
+            folder: Some(folder),
+            ..
+        } => trust::trust(config, folder),
+        PolicyCommand::Distrust { folder } => trust::distrust(config, folder),
     }
 }
 
@@ -72,14 +60,14 @@ impl Form {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Strictness {
+pub(super) enum Strictness {
     Lenient,
     /// Warnings are errors.
     Strict,
 }
 
 impl Strictness {
-    fn of(strict: bool) -> Self {
+    pub(super) fn of(strict: bool) -> Self {
         if strict { Self::Strict } else { Self::Lenient }
     }
 }
@@ -163,29 +151,52 @@ fn check(
 
 fn explain(
     config: &Config,
-    name: &str,
-    (command, form): (&[String], Form),
+    layers: &LayerArgs,
+    (action, command, form): (ActionArg, &[String], Form),
 ) -> Result<ExitCode, Failure> {
-    let loaded = find::find(config, name)?
-        .load()
-        .map_err(|errors| refused(&errors))?;
-    warn(&loaded);
-    let argv: Vec<Vec<u8>> = command
-        .iter()
-        .map(|word| word.clone().into_bytes())
-        .collect();
-    let text = match (argv.is_empty(), form) {
-        (true, Form::Text) => text::values(&loaded.policy, &explain::values(&loaded)),
-        (true, Form::Json) => pretty(&json!({
+    let effective = effective(
+        config,
+        &Chosen {
+            policy: &layers.policy,
+            backend: None,
+            set: &layers.set,
+            workspace: layers.workspace.as_deref(),
+            strictness: Strictness::Lenient,
+        },
+    )?;
+    let loaded = effective.loaded;
+    for note in &effective.notes {
+        super::say(&format!("note: {note}"));
+    }
+    let text = match (about(&loaded, action, command)?, form) {
+        (None, Form::Text) => text::values(&loaded.policy, &explain::values(&loaded)),
+        (None, Form::Json) => pretty(&json!({
             "name": loaded.policy.name,
             "digest": loaded.policy.digest(),
             "values": explain::values(&loaded),
         })),
-        (false, Form::Text) => text::command(&explain::command(&loaded, &argv)),
-        (false, Form::Json) => pretty(&json!(explain::command(&loaded, &argv))),
+        (Some(explained), Form::Text) => text::command(&explained),
+        (Some(explained), Form::Json) => pretty(&json!(explained)),
     };
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What would be decided about it; `None` where nothing was asked about.
+fn about(
+    loaded: &Loaded,
+    action: ActionArg,
+    words: &[String],
+) -> Result<Option<CommandExplained>, Failure> {
+    match (action, words) {
+        (_, []) => Ok(None),
+        (ActionArg::Exec, words) => {
+            let argv: Vec<Vec<u8>> = words.iter().map(|word| word.clone().into_bytes()).collect();
+            Ok(Some(explain::command(loaded, &argv)))
+        }
+        (ActionArg::Clone, [url]) => Ok(Some(explain::clone(loaded, url))),
+        (ActionArg::Clone, _) => Err(Failure::new("--action clone takes one URL", failure::USAGE)),
+    }
 }
 
 fn warn(loaded: &Loaded) {
@@ -196,10 +207,12 @@ fn warn(loaded: &Loaded) {
 
 /// A policy that cannot be used: the mistakes first, then what to do.
 fn refused(errors: &PolicyErrors) -> Failure {
-    let label = errors
-        .sources
+    let first = errors
+        .problems
         .first()
-        .map_or("", |source| source.label.as_str());
+        .and_then(|problem| errors.sources.get(problem.source));
+    let label = first.map_or("", |source| source.label.as_str());
+    let typed = first.is_some_and(|source| source.level == Level::Typed);
     let mistakes = text::mistakes(&errors.problems);
     let shown = errors.render(look());
     Failure::new(
@@ -210,11 +223,8 @@ fn refused(errors: &PolicyErrors) -> Failure {
         failure::USAGE,
     )
     // Each has its own above; what was typed is mended where it was typed.
-    .remedy((label != TYPED).then(|| format!("mend it, then run `fumehood policy check {label}`")))
+    .remedy((!typed).then(|| format!("mend it, then run `fumehood policy check {label}`")))
 }
-
-/// The label of `--set`.
-const TYPED: &str = "--set";
 
 /// Pictures for a person; lines for a log. `say` takes the colours out where none are wanted.
 fn look() -> Look {

@@ -2,35 +2,82 @@
 
 use super::args::{BackendArg, SandboxArgs};
 use super::failure::{self, Failure};
+use super::policy::{self, Brought, Chosen, Effective, Strictness};
 use crate::app::{AppError, SandboxRequest};
 use crate::config::Config;
+use crate::context::sanitise::visible;
 use crate::policy::model::BackendChoice;
 use crate::policy::unit::{self, UnitError};
 use crate::sandbox::gpu::GpuError;
 use crate::sandbox::mount_source::MountRequest;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Reads everything that shapes a sandbox; the first thing that makes no sense is said.
 pub(super) fn sandbox(config: &Config, args: &SandboxArgs) -> Result<SandboxRequest, Failure> {
-    let loaded = super::policy::effective(config, &args.policy, &args.set)?;
-    let mounts = args
-        .mounts
-        .iter()
-        .map(|spec| {
-            MountRequest::parse(spec)
-                .map_err(|error| Failure::of(&error, failure::USAGE).remedy(Some(error.remedy())))
-        })
-        .collect::<Result<_, _>>()?;
+    let effective = policy::effective(
+        config,
+        &Chosen {
+            policy: &args.policy,
+            backend: args.backend.and_then(backend_word),
+            set: &args.set,
+            workspace: args.workspace.as_deref(),
+            strictness: Strictness::of(args.strict),
+        },
+    )?;
+    let mounts = mounts(&effective, &args.mounts)?;
+    if let Some(venv) = &args.venv {
+        effective.allows(&Brought {
+            flag: format!("--venv {}", visible(&venv.to_string_lossy())),
+            // One that is not there lies nowhere that is listed.
+            source: &std::fs::canonicalize(venv).unwrap_or_else(|_| PathBuf::from("/")),
+            place: None,
+        })?;
+    }
+    let env = environment(config, &args.env)?;
+    effective.allows_env(&env)?;
     Ok(SandboxRequest {
-        policy: loaded.policy,
-        policy_folder: loaded.folder,
+        policy: effective.loaded.policy,
+        policy_notes: effective.notes,
+        policy_folder: effective.folder,
         backend: args.backend.map(backend),
         image: args.image.clone(),
         workspace: args.workspace.clone(),
         venv: args.venv.clone(),
         mounts,
-        env: environment(config, &args.env)?,
+        env,
     })
+}
+
+fn mounts(effective: &Effective, typed: &[String]) -> Result<Vec<MountRequest>, Failure> {
+    typed
+        .iter()
+        .map(|spec| {
+            let mount = MountRequest::parse(spec).map_err(|error| {
+                Failure::of(&error, failure::USAGE).remedy(Some(error.remedy()))
+            })?;
+            effective.allows(&Brought {
+                flag: format!("--mount {}", visible(spec)),
+                source: &absolute(&mount.source)?,
+                place: Some((&mount.target, mount.access)),
+            })?;
+            Ok(mount)
+        })
+        .collect()
+}
+
+/// Relative to where the user is; no link is followed.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::of(&error, failure::USAGE))
+}
+
+/// A backend that was asked for; `auto` leaves it to the policy.
+fn backend_word(typed: BackendArg) -> Option<&'static str> {
+    match typed {
+        BackendArg::Auto => None,
+        BackendArg::Docker => Some("docker"),
+        BackendArg::Namespace => Some("namespace"),
+    }
 }
 
 pub(super) fn backend(typed: BackendArg) -> BackendChoice {
@@ -94,7 +141,10 @@ pub(super) fn app_failure(error: &AppError, code: u8) -> Failure {
 /// The exit code of `run` for a run that did not come about: what was typed, or the sandbox.
 pub(super) fn app_code(error: &AppError) -> u8 {
     match error {
-        AppError::Mount(_)
+        AppError::Policy(_)
+        | AppError::PolicyFile { .. }
+        | AppError::ProjectChanged { .. }
+        | AppError::Mount(_)
         | AppError::Python(_)
         | AppError::Plan(_)
         | AppError::Workspace(_)
@@ -109,6 +159,10 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::Stop(_) => failure::SANDBOX,
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod layer_tests;
 
 #[cfg(test)]
 mod tests {

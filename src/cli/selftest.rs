@@ -68,7 +68,9 @@ pub(super) async fn selftest(config: &Config, args: SelftestArgs) -> Result<Exit
     let decoys = Decoys::lay_out(&config.user_home).map_err(|error| {
         Failure::new("failed to lay out what is to be attacked", failure::SANDBOX).because(&error)
     })?;
-    let policy = policy::effective(config, POLICY, &[])?.policy;
+    let policy = policy::effective(config, &policy::Chosen::named(POLICY))?
+        .loaded
+        .policy;
     let target = |backend, image| Target {
         config,
         policy: policy.clone(),

@@ -3,6 +3,7 @@
 use super::file::problem::PolicySource;
 use super::file::{self, Loaded};
 use super::model::Policy;
+use super::origin::Level;
 
 /// Names of the built-in policies, tightest first.
 pub const NAMES: [&str; 4] = ["locked-down", "offline-train", "dev-loop", "gpu-train"];
@@ -19,7 +20,7 @@ pub fn source(name: &str) -> Option<PolicySource> {
         "gpu-train" => include_str!("../../policies/gpu-train.toml"),
         _ => return None,
     };
-    Some(PolicySource::new(format!("builtin:{name}"), text))
+    Some(PolicySource::new(format!("builtin:{name}"), text).of(Level::BuiltIn))
 }
 
 /// A built-in policy with its origins.

@@ -3,10 +3,11 @@
 
 use super::action::{ActionKind, Origin as Author};
 use super::file::Loaded;
+use super::git_url;
 use super::inline;
 use super::judge::{self, ExecFacts, Judgement, by};
 use super::model::{Contained, Decision, Policy};
-use super::origin::Provenance;
+use super::origin::{Level, Provenance};
 use super::schema;
 use super::text;
 use super::value::list;
@@ -20,6 +21,8 @@ pub struct Explained {
     /// As a policy file says it.
     pub value: String,
     pub about: String,
+    /// Whose word it is; `None` is the schema's own.
+    pub layer: Option<Level>,
     /// `default`, or the text and line it is written in.
     pub origin: String,
     /// Values that were written and lost, the latest first.
@@ -29,6 +32,7 @@ pub struct Explained {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LostValue {
     pub value: String,
+    pub layer: Option<Level>,
     pub origin: String,
 }
 
@@ -99,6 +103,7 @@ pub fn values(loaded: &Loaded) -> Vec<Explained> {
             let found = loaded.origins.get(&key);
             Explained {
                 lost: found.map(|one| lost(one, &value)).unwrap_or_default(),
+                layer: found.and_then(|one| one.origin.level()),
                 origin: origin(found),
                 key,
                 value,
@@ -160,19 +165,77 @@ fn case(
         remembered: false,
     };
     let judgement = judge::exec(policy, &facts);
-    let rules = judgement.considered.iter().map(|one| RuleSeen {
-        id: one.id.clone(),
-        decision: one.decision,
-        origin: origin(loaded.origins.get(&format!("rule {}", one.id))),
-        matched: one.miss.is_none(),
-        why_not: one.miss.as_ref().map(ToString::to_string),
-    });
+    let change = change(policy, argv, &judgement);
+    said(loaded, (when, change), judgement)
+}
+
+/// What would be decided about a clone.
+pub fn clone(loaded: &Loaded, url: &str) -> CommandExplained {
+    let policy = &loaded.policy;
+    let (judgement, change) = match git_url::check_url(url, &policy.git) {
+        Ok(checked) => {
+            let line = checked.widens().map(str::to_owned);
+            let judgement = judge::clone(policy, line);
+            let change = change_clone(&judgement);
+            (judgement, change)
+        }
+        Err(error) => {
+            let refused = Judgement {
+                decision: Decision::Deny,
+                rule: by::GIT.to_owned(),
+                why: format!("no policy allows it: {error}"),
+                widens: None,
+                considered: Vec::new(),
+            };
+            (refused, error.remedy().to_owned())
+        }
+    };
+    CommandExplained {
+        command: format!("clone {}", text::short(url.as_bytes())),
+        cases: vec![said(loaded, ("an agent asks for it", change), judgement)],
+        notes: Vec::new(),
+    }
+}
+
+fn change_clone(judgement: &Judgement) -> String {
+    const RULE: &str =
+        "[[approval.rule]] with action = \"clone\", decision = \"allow\" allows what is listed";
+    match (judgement.decision, &judgement.widens) {
+        (Decision::Allow, _) => format!("without {:?} it asks", judgement.rule),
+        (_, Some(line)) => format!("{line} lists it, then --yes may answer; with it, {RULE}"),
+        (_, None) if judgement.rule.starts_with("rule ") => {
+            format!("without {:?} it goes by the rest", judgement.rule)
+        }
+        (Decision::Ask, None) => RULE.to_owned(),
+        (Decision::Deny, None) => format!("approval.default = \"ask\" asks; {RULE}"),
+    }
+}
+
+/// A judgement with where its reasons are written, and who can change them.
+fn said(loaded: &Loaded, (when, change): (&'static str, String), judgement: Judgement) -> Case {
+    let decided = loaded.origins.get(&judgement.rule);
+    let over = decided
+        .and_then(|one| one.origin.level())
+        .filter(|level| level.only_tightens());
     Case {
         when,
         decision: judgement.decision,
-        origin: origin(loaded.origins.get(&judgement.rule)),
-        rules: rules.collect(),
-        change: change(policy, argv, &judgement),
+        origin: origin(decided),
+        rules: judgement
+            .considered
+            .iter()
+            .map(|one| RuleSeen {
+                id: one.id.clone(),
+                decision: one.decision,
+                origin: origin(loaded.origins.get(&format!("rule {}", one.id))),
+                matched: one.miss.is_none(),
+                why_not: one.miss.as_ref().map(ToString::to_string),
+            })
+            .collect(),
+        change: match over {
+            Some(level) => format!("only in the {}'s policy: {change}", level.name()),
+            None => change,
+        },
         by: judgement.rule,
         why: judgement.why,
     }
@@ -273,6 +336,7 @@ fn lost(provenance: &Provenance, value: &str) -> Vec<LostValue> {
         .filter(|lost| lost.value != value)
         .map(|lost| LostValue {
             value: lost.value.clone(),
+            layer: lost.origin.level(),
             origin: lost.origin.to_string(),
         })
         .collect()

@@ -14,8 +14,16 @@ use crate::protocol::spec::{Access, MountKind, SandboxSpec};
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
-/// Folders that configure version control, shells and editors on the host: never ours to touch.
-pub const PROTECTED: [&str; 6] = [".git", ".hg", ".envrc", ".vscode", ".idea", ".claude"];
+/// Names that configure version control, shells, editors and ourselves on the host: never ours to touch.
+pub const PROTECTED: [&str; 7] = [
+    ".git",
+    ".hg",
+    ".envrc",
+    ".vscode",
+    ".idea",
+    ".claude",
+    ".fumehood",
+];
 
 /// What a run remembers of the answers it was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,25 +1,95 @@
 //! Where each effective value comes from, and which others lost against it.
 
 use super::file::problem::Place;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
+
+/// Whose word something is.
+///
+/// ```text
+///   built-in or user ─ extends ─▶ typed (--set, --backend) ─▶ project ─▶ system
+///   chosen with --policy          replaces                    tightens   tightens
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    BuiltIn,
+    /// A file of the user's own.
+    User,
+    /// A flag of this very command.
+    Typed,
+    /// The file of the folder that is worked on, once the user accepted it.
+    Project,
+    /// The file of the machine's administrator: a ceiling over all others.
+    System,
+}
+
+impl Level {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built-in",
+            Self::User => "user",
+            Self::Typed => "typed",
+            Self::Project => "project",
+            Self::System => "system",
+        }
+    }
+
+    /// Whether it can only take away.
+    pub fn only_tightens(self) -> bool {
+        matches!(self, Self::Project | Self::System)
+    }
+}
 
 /// One place that said something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The schema's own value: nobody wrote one.
     Default,
-    Written {
-        label: String,
-        place: Place,
-    },
+    Written(Mark),
+}
+
+/// Where in which text something is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub level: Level,
+    pub label: String,
+    pub place: Place,
+    /// Index into the sources of the policy, and bytes of that text.
+    pub source: usize,
+    pub span: Range<usize>,
+}
+
+impl Origin {
+    /// `None` for what nobody wrote.
+    pub fn level(&self) -> Option<Level> {
+        match self {
+            Self::Default => None,
+            Self::Written(mark) => Some(mark.level),
+        }
+    }
+
+    /// Where a person wrote it: neither the schema nor the program itself.
+    pub(super) fn by_a_person(&self) -> Option<&Mark> {
+        match self {
+            Self::Written(mark) if mark.level != Level::BuiltIn => Some(mark),
+            Self::Default | Self::Written(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::Written { label, place } => write!(f, "{label}:{}", place.line),
+            Self::Written(Mark {
+                level: Level::Typed,
+                label,
+                ..
+            }) => f.write_str(label),
+            Self::Written(mark) => write!(f, "{}:{}", mark.label, mark.place.line),
         }
     }
 }

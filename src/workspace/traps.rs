@@ -3,7 +3,7 @@
 //!
 //! | left behind | who would act on it | what happens |
 //! |---|---|---|
-//! | a new `.git`, `.hg`, `.envrc`, `.vscode`, `.idea`, `.claude`; a bare repository | git, direnv, editors | moved |
+//! | a new `.git`, `.hg`, `.envrc`, `.vscode`, `.idea`, `.claude`, `.fumehood`; a bare repository | git, direnv, editors | moved |
 //! | a link that leads out | whoever opens it, as themselves | moved |
 //! | a named pipe, socket, device | whoever opens it | moved |
 //! | a set-uid or set-gid file | whoever runs it | the bits are taken off |

@@ -215,3 +215,151 @@ fn the_question_at_a_terminal_takes_no_answer_that_was_typed_before_it_stood_the
     assert!(!text.lines().any(|line| line.trim() == "it ran"), "{text}");
     assert_eq!(output.status.code(), Some(126), "{text}");
 }
+
+/// A folder that is worked on, with a policy of its own.
+fn project(env: &TestEnv, text: &str) -> PathBuf {
+    let folder = env.workspace("project", &[("a.txt", "x")]);
+    std::fs::create_dir(folder.join(".fumehood")).unwrap();
+    std::fs::write(folder.join(".fumehood/policy.toml"), text).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        crate::env::give(&folder, 4242);
+    }
+    folder
+}
+
+fn in_project(
+    env: &TestEnv,
+    folder: &std::path::Path,
+    command: &[&str],
+) -> assert_cmd::assert::Assert {
+    env.fumehood()
+        .args([
+            "exec",
+            "--backend",
+            "namespace",
+            "--set",
+            "executor.require=[\"memory:watched\", \"cpu:watched\"]",
+        ])
+        .arg("--workspace")
+        .arg(folder)
+        .arg("--")
+        .args(command)
+        .assert()
+}
+
+const NO_RM: &str = "schema = 1\nlimits.memory = \"64GiB\"\n[[approval.rule]]\nid = \"no-rm\"\naction = \"exec\"\ndecision = \"deny\"\ncommand_prefix = [\"rm\"]\nreason = \"the data took a week\"";
+
+#[test]
+fn a_projects_policy_counts_once_it_is_accepted_and_only_those_very_bytes() {
+    let env = TestEnv::new();
+    let folder = project(&env, NO_RM);
+    let dir = folder.to_str().unwrap();
+    // Not accepted: told, and passed over.
+    in_project(&env, &folder, &["rm", "--version"])
+        .success()
+        .stderr(contains(".fumehood/policy.toml does not count"));
+    policy(&env, &["trust", dir])
+        .success()
+        .stdout(contains("the data took a week").and(contains("counts from now on")));
+    policy(&env, &["trust"]).success().stdout(contains(dir));
+    in_project(&env, &folder, &["rm", "--version"])
+        .code(126)
+        .stderr(contains("rule project/no-rm").and(contains("the data took a week")))
+        .stderr(contains("W_LOOSER_IGNORED").and(contains("limits.memory")));
+    policy(&env, &["explain", "--workspace", dir, "--", "rm", "x"])
+        .success()
+        .stdout(contains("project/no-rm").and(contains("only in the project's policy")));
+    // Another program changes it, or takes it away: nothing starts.
+    let file = folder.join(".fumehood/policy.toml");
+    std::fs::write(&file, "schema = 1").unwrap();
+    in_project(&env, &folder, &["true"])
+        .code(125)
+        .stderr(contains("is no longer what you accepted"));
+    std::fs::remove_file(&file).unwrap();
+    in_project(&env, &folder, &["true"])
+        .code(125)
+        .stderr(contains("is gone"));
+    policy(&env, &["distrust", dir]).success();
+    in_project(&env, &folder, &["rm", "--version"]).success();
+}
+
+#[test]
+fn a_program_in_the_sandbox_cannot_change_or_leave_a_projects_policy() {
+    let env = TestEnv::new();
+    let folder = project(&env, NO_RM);
+    in_project(
+        &env,
+        &folder,
+        &[
+            "sh",
+            "-c",
+            "echo schema = 1 > .fumehood/policy.toml; rm -r .fumehood; mv .fumehood x",
+        ],
+    );
+    let text = std::fs::read_to_string(folder.join(".fumehood/policy.toml")).unwrap();
+    assert_eq!(text, NO_RM);
+    std::fs::remove_dir_all(folder.join(".fumehood")).unwrap();
+    in_project(
+        &env,
+        &folder,
+        &[
+            "sh",
+            "-c",
+            "mkdir .fumehood && echo schema = 1 > .fumehood/policy.toml",
+        ],
+    )
+    .success();
+    assert!(!folder.join(".fumehood").exists());
+}
+
+#[test]
+fn a_link_in_place_of_a_projects_policy_is_not_followed() {
+    let env = TestEnv::new();
+    let folder = project(&env, NO_RM);
+    let file = folder.join(".fumehood/policy.toml");
+    let elsewhere = own(&env, "elsewhere", "schema = 1");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(elsewhere, &file).unwrap();
+    policy(&env, &["trust", folder.to_str().unwrap()])
+        .code(2)
+        .stderr(contains("a link"));
+}
+
+#[test]
+fn a_project_with_a_mistake_is_not_accepted() {
+    let env = TestEnv::new();
+    let folder = project(&env, "schema = 1\nlimits.memroy = \"1GiB\"");
+    policy(&env, &["trust", folder.to_str().unwrap()])
+        .code(2)
+        .stderr(contains("did you mean `limits.memory`?"));
+    policy(&env, &["trust", "--json"])
+        .success()
+        .stdout(contains("[]"));
+}
+
+#[test]
+fn with_strict_nothing_starts_where_something_is_ignored() {
+    let env = TestEnv::new();
+    own(
+        &env,
+        "child",
+        "schema = 1\nextends = \"builtin:offline-train\"\nlimits.memory = \"64GiB\"",
+    );
+    env.fumehood()
+        .args(["exec", "--strict", "--policy", "child", "--", "true"])
+        .assert()
+        .code(125)
+        .stderr(contains("W_LOOSER_IGNORED").and(contains("--strict")));
+}
+
+#[test]
+fn a_clone_is_explained_too() {
+    let env = TestEnv::new();
+    let clone = |url| policy(&env, &["explain", "--action", "clone", "--", url]).success();
+    clone("https://github.com/a/b").stdout(contains("ask").and(contains("approval.rule")));
+    clone("https://example.com/a/b").stdout(contains("git.hosts"));
+    clone("http://10.0.0.1/x").stdout(contains("deny").and(contains("no policy allows it")));
+    policy(&env, &["explain", "--action", "clone", "--", "a", "b"])
+        .code(2)
+        .stderr(contains("takes one URL"));
+}

@@ -272,6 +272,7 @@ async fn open(
     change(&mut policy);
     let request = SandboxRequest {
         policy,
+        policy_notes: Vec::new(),
         policy_folder: PathBuf::from("/"),
         backend: Some(target.backend),
         image: target.image.map(str::to_owned),

@@ -1,17 +1,14 @@
 //! Where a policy lies: a built-in's name, a file that was named, or a name in the user's folder. A
 //! file that merely lies in the current folder is never taken for a policy: repositories bring files.
 
+use crate::app::read_policy;
 use crate::cli::failure::{self, Failure};
 use crate::config::Config;
 use crate::context::sanitise::visible;
 use crate::policy::builtin;
 use crate::policy::file::problem::PolicySource;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Largest policy file, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 
 /// A policy that was found, not read yet.
 #[derive(Debug, Clone)]
@@ -62,8 +59,8 @@ impl Found {
     /// A file in the same folder, for `extends`.
     pub(super) fn beside(&self, name: &str) -> Result<PolicySource, String> {
         let path = self.folder.join(name);
-        let text = read(&path)?;
-        Ok(PolicySource::new(label(&path), text))
+        let text = read_policy(&path)?;
+        Ok(PolicySource::new(label(&path), text).lying_in(&self.folder))
     }
 }
 
@@ -78,42 +75,19 @@ fn find_builtin(config: &Config, name: &str) -> Option<Found> {
 }
 
 fn at(path: &Path, typed: &str) -> Result<Found, Failure> {
-    let text = read(path).map_err(|why| {
+    let text = read_policy(path).map_err(|why| {
         Failure::new(format!("policy {}: {why}", label(path)), failure::USAGE)
             .remedy(Some("`fumehood policy list` shows what there is"))
     })?;
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
+    let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     Ok(Found {
         name: typed.to_owned(),
         builtin: false,
-        source: PolicySource::new(label(path), text),
-        folder: fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned()),
+        source: PolicySource::new(label(path), text).lying_in(&folder),
+        folder,
     })
-}
-
-/// A regular file of sensible size that is text; else why not.
-fn read(path: &Path) -> Result<String, String> {
-    let metadata = fs::metadata(path).map_err(|error| said(&error))?;
-    if !metadata.is_file() {
-        return Err("it is no regular file".to_owned());
-    }
-    let file = fs::File::open(path).map_err(|error| said(&error))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| said(&error))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("it is larger than {MAX_FILE} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|_| "it is no UTF-8 text".to_owned())
-}
-
-fn said(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 fn label(path: &Path) -> String {

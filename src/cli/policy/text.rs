@@ -2,7 +2,7 @@
 
 use crate::context::sanitise::visible;
 use crate::policy::explain::{Case, CommandExplained, Explained};
-use crate::policy::file::problem::{PolicySource, Problem};
+use crate::policy::file::problem::{Code, PolicySource, Problem};
 use crate::policy::model::{Decision, Policy};
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
@@ -74,9 +74,12 @@ pub(super) fn values(policy: &Policy, values: &[Explained]) -> String {
             table = own;
         }
         let (key, value) = (&one.key, &one.value);
-        let origin = match one.origin.as_str() {
-            "default" => String::new(),
-            origin => format!("  {DIM}{origin}{DIM:#}"),
+        let origin = match (one.layer, one.origin.as_str()) {
+            (None, _) => String::new(),
+            (Some(level), origin) if level.only_tightens() => {
+                format!("  {DIM}{} {origin}{DIM:#}", level.name())
+            }
+            (Some(_), origin) => format!("  {DIM}{origin}{DIM:#}"),
         };
         out.push_str(&format!(
             "{key:key_width$}  {BOLD}{value}{BOLD:#}{origin}\n"
@@ -141,6 +144,11 @@ fn word(decision: Decision) -> String {
         Decision::Ask => format!("{YELLOW}ask{YELLOW:#}"),
         Decision::Deny => format!("{RED}deny{RED:#}"),
     }
+}
+
+/// Whether it is about two layers that exclude each other, not about one of them.
+pub(super) fn is_conflict(problem: &Problem) -> bool {
+    matches!(problem.code, Code::Conflict | Code::ImageRef)
 }
 
 /// `3 mistakes`.

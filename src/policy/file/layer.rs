@@ -1,7 +1,7 @@
 //! One source as it is written: every key with its place, nothing composed yet.
 
 use super::entry;
-use super::problem::{Code, Problem};
+use super::problem::{Code, PolicySource, Problem};
 use super::reader::{At, Reader, nearest};
 use super::scalar;
 use crate::policy::builtin;
@@ -44,12 +44,13 @@ pub(super) enum Names {
     Reserved,
 }
 
-/// Reads one source; what could not be read is among the problems.
-pub(super) fn read(source: usize, text: &str, names: Names) -> (Layer, Vec<Problem>) {
+/// Reads one source, of that place among all; what could not be read is among the problems.
+pub(super) fn read(index: usize, source: &PolicySource, names: Names) -> (Layer, Vec<Problem>) {
+    let text = source.text.as_str();
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader::new(source, text);
+    let mut reader = Reader::new(index, text);
     let mut layer = Layer {
-        source,
+        source: index,
         ..Layer::default()
     };
     for error in &errors {
@@ -79,6 +80,14 @@ pub(super) fn read(source: usize, text: &str, names: Names) -> (Layer, Vec<Probl
         };
         walk.head(document.get_ref());
         walk.table("", document.get_ref());
+    }
+    if let Some(folder) = &source.folder {
+        for (_, mount) in layer.mounts.iter_mut().flatten() {
+            // A whole path stays as it is. What is no text is resolved where it is mounted.
+            if let Some(whole) = folder.join(&mount.source).to_str() {
+                mount.source = whole.to_owned();
+            }
+        }
     }
     (layer, reader.problems)
 }

@@ -523,7 +523,7 @@ fn what_is_typed_replaces_and_needs_no_quotes() {
             .unwrap()
             .origin
             .to_string(),
-        "--set:1"
+        "--set"
     );
     assert_eq!(
         set("limits.memory = unlimited")

@@ -5,6 +5,8 @@
 //!   text ─ toml ─▶ layer ─┐                    no `extends`: over the defaults
 //!   parent's text ▶ layer ┼─ compose ─▶ Policy  `extends`: the meet with the parent
 //!   …             ▶ layer ┘     └────▶ origins, warnings
+//!
+//!   Loaded ─ --set ─▶ ─ project ─▶ ─ system ─▶ Loaded     each of the last two only tightens
 //! ```
 
 mod compose;
@@ -20,12 +22,14 @@ mod typed;
 mod word;
 
 use super::builtin;
-use super::model::Policy;
-use super::origin::Origins;
+use super::model::{Policy, PolicyMount};
+use super::origin::{Origin, Origins};
+use crate::protocol::spec::Access;
 use layer::{Layer, Names};
 use problem::{Code, PolicyErrors, PolicySource, Problem};
 use reader::At;
-pub use typed::apply_set;
+use std::path::Path;
+pub use typed::{apply_set, apply_typed};
 
 /// Most policies above one another, the first included.
 const MAX_DEPTH: usize = 4;
@@ -37,11 +41,40 @@ pub type Resolve<'a> = &'a mut dyn FnMut(&str) -> Result<PolicySource, String>;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     pub policy: Policy,
-    /// Values that were looser than a parent's.
+    /// Values that were looser than another layer's.
     pub warnings: Vec<Problem>,
-    /// What the warnings point into: the policy first, then its parents.
+    /// What the warnings point into: the policy first, then its parents, then what was laid over it.
     pub sources: Vec<PolicySource>,
     pub origins: Origins,
+    /// Layers that name the mounts there may be: what is typed has to be among them.
+    pub(super) mount_caps: Vec<MountCap>,
+}
+
+/// The mounts that a project or a system allows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MountCap {
+    /// The line of the layer.
+    pub origin: Origin,
+    pub mounts: Vec<PolicyMount>,
+}
+
+impl Loaded {
+    /// The line that does not list what is to be mounted, where a project or the system lists mounts.
+    /// Without a `place` it is enough that the source lies in one that is listed.
+    pub fn refuses_mount(&self, source: &Path, place: Option<(&Path, Access)>) -> Option<&Origin> {
+        let lists = |cap: &MountCap| {
+            cap.mounts.iter().any(|mount| match place {
+                None => source.starts_with(&mount.source),
+                Some((target, access)) => {
+                    source == Path::new(&mount.source)
+                        && target == Path::new(&mount.target)
+                        && (access == Access::ReadOnly || mount.access == Access::ReadWrite)
+                }
+            })
+        };
+        let cap = self.mount_caps.iter().find(|cap| !lists(cap))?;
+        Some(&cap.origin)
+    }
 }
 
 /// Reads a policy of the user's.
@@ -65,52 +98,94 @@ pub(super) fn load_builtin(source: PolicySource) -> Result<Loaded, PolicyErrors>
 }
 
 fn read(source: PolicySource, resolve: Resolve<'_>, names: Names) -> Result<Loaded, PolicyErrors> {
-    let mut chain = Chain {
-        sources: vec![source],
-        layers: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut chain = Chain::new(Vec::new(), source);
     chain.climb(resolve, names);
     let Chain {
         sources,
         layers,
         mut problems,
+        ..
     } = chain;
     let composed = compose::compose(&layers, &sources, &mut problems);
+    let loaded = Loaded {
+        policy: composed.policy,
+        origins: composed.origins,
+        warnings: Vec::new(),
+        sources,
+        mount_caps: Vec::new(),
+    };
+    settle(loaded, problems)
+}
+
+/// Lays a project's or the system's policy over another: it counts where it is tighter, and only what
+/// it says counts. A system's is a ceiling: that it would allow more is no mistake of anybody's.
+///
+/// # Errors
+/// Everything that is wrong with it, and what excludes what the policy says.
+pub fn tighten(
+    under: Loaded,
+    source: PolicySource,
+    resolve: Resolve<'_>,
+) -> Result<Loaded, PolicyErrors> {
+    let mut loaded = under;
+    let level = source.level;
+    let mut chain = Chain::new(std::mem::take(&mut loaded.sources), source);
+    chain.climb(resolve, Names::Own);
+    // Whatever it extends is its word.
+    for source in &mut chain.sources[chain.base..] {
+        source.level = level;
+    }
+    loaded.sources = chain.sources;
+    let mut problems = chain.problems;
+    compose::over(&mut loaded, &chain.layers, &mut problems);
+    settle(loaded, problems)
+}
+
+/// Warnings go with the policy; a mistake ends it.
+fn settle(mut loaded: Loaded, mut problems: Vec<Problem>) -> Result<Loaded, PolicyErrors> {
     problems.sort_by_key(|one| (one.source, one.span.start, one.span.end));
     let (warnings, errors): (Vec<_>, Vec<_>) = problems
         .into_iter()
         .partition(|problem| problem.code.is_warning());
-    match errors.is_empty() {
-        true => Ok(Loaded {
-            policy: composed.policy,
-            origins: composed.origins,
-            warnings,
-            sources,
-        }),
-        false => Err(PolicyErrors {
+    if !errors.is_empty() {
+        return Err(PolicyErrors {
             problems: errors,
-            sources,
-        }),
+            sources: loaded.sources,
+        });
     }
+    loaded.warnings.extend(warnings);
+    Ok(loaded)
 }
 
 /// A policy and its parents, the policy first.
 struct Chain {
+    /// Where its own sources begin among all.
+    base: usize,
     sources: Vec<PolicySource>,
     layers: Vec<Layer>,
     problems: Vec<Problem>,
 }
 
 impl Chain {
+    fn new(mut sources: Vec<PolicySource>, first: PolicySource) -> Self {
+        let base = sources.len();
+        sources.push(first);
+        Self {
+            base,
+            sources,
+            layers: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
     fn climb(&mut self, resolve: Resolve<'_>, names: Names) {
         let mut names = names;
         loop {
-            let index = self.layers.len();
+            let index = self.base + self.layers.len();
             let Some(source) = self.sources.get(index) else {
                 return;
             };
-            let (layer, problems) = layer::read(index, &source.text, names);
+            let (layer, problems) = layer::read(index, source, names);
             self.problems.extend(problems);
             if let Some((at, parent)) = &layer.extends {
                 match self.parent(parent, resolve) {
@@ -130,7 +205,7 @@ impl Chain {
         name: &str,
         resolve: Resolve<'_>,
     ) -> Result<(PolicySource, Names), (Code, String)> {
-        if self.sources.len() >= MAX_DEPTH {
+        if self.own().len() >= MAX_DEPTH {
             let message = format!("more than {MAX_DEPTH} policies extend each other");
             return Err((Code::ExtendsCycle, message));
         }
@@ -154,12 +229,16 @@ impl Chain {
         self.unseen(source, Names::Own)
     }
 
+    fn own(&self) -> &[PolicySource] {
+        &self.sources[self.base..]
+    }
+
     fn unseen(
         &self,
         source: PolicySource,
         names: Names,
     ) -> Result<(PolicySource, Names), (Code, String)> {
-        match self.sources.iter().any(|other| other.label == source.label) {
+        match self.own().iter().any(|other| other.label == source.label) {
             true => Err((
                 Code::ExtendsCycle,
                 format!("{} extends itself", source.label),
@@ -197,3 +276,7 @@ fn is_named_elsewhere(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 #[path = "load_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "layers_tests.rs"]
+mod layers_tests;

@@ -1,7 +1,9 @@
 //! What is wrong with a policy, as values: every problem at once, each with its place and its remedy.
 
+use crate::policy::origin::Level;
 use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 macro_rules! codes {
     ($($variant:ident = $name:literal : $doc:literal),+ $(,)?) => {
@@ -51,7 +53,7 @@ codes! {
     Name = "E_NAME": "No name for a policy.",
     NameReserved = "E_NAME_RESERVED": "The name of a built-in policy.",
     TextControl = "E_TEXT_CONTROL": "Text with characters that are not shown.",
-    LooserIgnored = "W_LOOSER_IGNORED": "A value that is looser than the parent's, and ignored.",
+    LooserIgnored = "W_LOOSER_IGNORED": "A value that is looser than another layer's, and ignored.",
 }
 
 impl Code {
@@ -73,6 +75,10 @@ pub struct PolicySource {
     /// As it is shown: a path, `builtin:NAME`, or the flag it was typed with.
     pub label: String,
     pub text: String,
+    /// Whose word it is.
+    pub level: Level,
+    /// What its relative mounts start from, where it lies in a folder.
+    pub folder: Option<PathBuf>,
 }
 
 /// One problem at one place.
@@ -105,7 +111,19 @@ impl PolicySource {
         Self {
             label: label.into(),
             text: text.into(),
+            level: Level::User,
+            folder: None,
         }
+    }
+
+    pub fn of(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    pub fn lying_in(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
     }
 
     /// Where a byte of the text is.

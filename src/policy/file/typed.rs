@@ -7,7 +7,7 @@ use super::problem::{Code, Place, PolicyErrors, PolicySource};
 use super::reader::{At, Reader};
 use super::scalar;
 use super::{Loaded, is_named_elsewhere};
-use crate::policy::origin::Origin;
+use crate::policy::origin::{Level, Mark, Origin};
 use crate::policy::schema::{self, Key};
 use crate::policy::value::{Form, Value};
 use std::borrow::Cow;
@@ -19,25 +19,38 @@ use toml::de::DeValue;
 /// # Errors
 /// What is wrong with it, pointing into what was typed.
 pub fn apply_set(loaded: &mut Loaded, typed: &str) -> Result<(), PolicyErrors> {
+    apply_typed(loaded, "--set", typed)
+}
+
+/// The same for a flag of its own that stands for a key.
+///
+/// # Errors
+/// As [`apply_set`].
+pub fn apply_typed(loaded: &mut Loaded, flag: &str, typed: &str) -> Result<(), PolicyErrors> {
     let mut reader = Reader::new(0, typed);
     if let Some((key, value)) = read(&mut reader, typed) {
         let before = key.form.show(&(key.slot.get)(&loaded.policy));
         (key.slot.put)(&mut loaded.policy, value);
-        let origin = Origin::Written {
-            label: "--set".to_owned(),
+        let origin = Origin::Written(Mark {
+            level: Level::Typed,
+            label: flag.to_owned(),
             place: Place { line: 1, column: 1 },
-        };
+            source: loaded.sources.len(),
+            span: 0..typed.len(),
+        });
         loaded.origins.set(key.path, origin, Some(before));
         if let Some(message) = moving_image(&loaded.policy) {
             reader.note(Code::ImageRef, &At::new(key.path, 0..typed.len()), message);
         }
     }
+    let source = PolicySource::new(flag, typed).of(Level::Typed);
     if reader.problems.is_empty() {
+        loaded.sources.push(source);
         return Ok(());
     }
     Err(PolicyErrors {
         problems: reader.problems,
-        sources: vec![PolicySource::new("--set", typed)],
+        sources: vec![source],
     })
 }
 

@@ -90,6 +90,7 @@ impl Run {
         };
         let request = SandboxRequest {
             policy,
+            policy_notes: Vec::new(),
             policy_folder: env.path("work"),
             backend: Some(backend),
             image,
