@@ -5,7 +5,9 @@ use super::exec::{told, unwritten};
 use super::failure::{self, Failure};
 use super::hold::holder_failure;
 use super::outlet::Outlet;
-use crate::holder::{ExecAsk, ExecEnd, ExecTalk, FromHolder, HolderError, ToHolder, connect_exec};
+use crate::holder::{
+    ExecAsk, ExecEnd, ExecTalk, FromHolder, HolderError, ToHolder, connect_exec, unexpected,
+};
 use crate::protocol::event::Event;
 use crate::tools::bench::ExecRequest;
 use crate::tools::door::{Answered, Door};
@@ -58,7 +60,7 @@ async fn attend(
         say,
         ..
     } = talk;
-    tokio::spawn(feed(stdin));
+    let mut stdin = Some(stdin);
     let out = tokio::spawn(pour(stdout, Outlet::stdout(max_line)));
     let err = tokio::spawn(pour(stderr, Outlet::stderr(max_line)));
     let mut asking: Option<Pin<Box<dyn Future<Output = Answered> + Send + '_>>> = None;
@@ -73,17 +75,16 @@ async fn attend(
         tokio::select! {
             message = said.recv() => match message {
                 Some(FromHolder::Ended(ended)) => break ended,
+                Some(FromHolder::Reading) => {
+                    if let Some(stdin) = stdin.take() {
+                        tokio::spawn(feed(stdin));
+                    }
+                }
                 Some(FromHolder::Notice { text }) => door.show(&Event::Notice { text }),
                 Some(FromHolder::Ask(question)) => {
                     asking = Some(Box::pin(async move { door.ask(&question).await }));
                 }
-                Some(FromHolder::Refused { why, remedy, .. }) => {
-                    return Err(HolderError::Refused { why, remedy });
-                }
-                Some(_) => {
-                    let what = "a message out of place".to_owned();
-                    return Err(HolderError::Nonsense { what });
-                }
+                Some(other) => return Err(unexpected(other)),
                 None => return Err(HolderError::Lost),
             },
             Answered { answer, approver } = answered => {

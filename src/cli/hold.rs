@@ -196,6 +196,8 @@ pub(super) async fn hold(config: &Config, args: HoldArgs) -> Result<ExitCode, Fa
     let name = name.map_err(holder_usage)?;
     if let Some(name) = &name {
         boxes.check_free(name).map_err(holder_usage)?;
+        // Names of killed boxes go; one that does not is swept by the next look.
+        let _ = boxes.list();
     }
     let (run, door) = open(config, &args, (own, stop.clone())).await?;
     let listener = match up(&boxes, name.as_ref(), &run, own).await {

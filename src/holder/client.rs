@@ -244,7 +244,7 @@ fn garbled(error: io::Error) -> HolderError {
 }
 
 /// What was said in place of what was due.
-pub(super) fn unexpected(said: FromHolder) -> HolderError {
+pub fn unexpected(said: FromHolder) -> HolderError {
     match said {
         FromHolder::Refused {
             why, denied: true, ..

@@ -19,8 +19,12 @@ use crate::protocol::ids::StepNumber;
 use crate::tools::ToolStop;
 use crate::tools::bench::{BenchIo, ExecRequest};
 use std::future::pending;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -179,7 +183,7 @@ async fn run(
     };
     let cancel = holder.stop.child_token();
     let client = Arc::new(Client::new(talk.say.clone()));
-    let gone = CancellationToken::new();
+    let (gone, reading) = (CancellationToken::new(), CancellationToken::new());
     let goes_on = holder.bench.policy().lifecycle.on_disconnect == OnDisconnect::Finish;
     let _listed = holder.listed(step, app::said(&request.argv), cancel.clone());
     let kept = goes_on.then(|| gone.clone());
@@ -189,21 +193,17 @@ async fn run(
     );
     let io = BenchIo {
         step,
-        stdin: Some(Box::new(streams.stdin)),
+        stdin: Some(Box::new(Input {
+            from: streams.stdin,
+            reading: reading.clone(),
+        })),
         stdout: &mut stdout,
         stderr: &mut stderr,
         cancel: cancel.clone(),
     };
     let executed = CLIENT.scope(client.clone(), holder.bench.exec(&request, io));
     let listening = async {
-        loop {
-            match talk.said.recv().await {
-                Some(ToHolder::Cancel) => cancel.cancel(),
-                Some(ToHolder::Answer { answer, by }) => client.answered(answer, by),
-                // Gone, or what it says makes no sense.
-                Some(_) | None => break,
-            }
-        }
+        listen(talk, &client, (&cancel, &reading)).await;
         client.is_gone();
         gone.cancel();
         if !goes_on {
@@ -214,5 +214,45 @@ async fn run(
     tokio::select! {
         ended = executed => ended,
         () = listening => Err(ToolStop::Interrupted),
+    }
+}
+
+/// Hears the client until it is gone, or what it says makes no sense; tells it when its input is read.
+async fn listen(
+    talk: &mut Talk,
+    client: &Client,
+    (cancel, reading): (&CancellationToken, &CancellationToken),
+) {
+    let mut told = false;
+    loop {
+        tokio::select! {
+            said = talk.said.recv() => match said {
+                Some(ToHolder::Cancel) => cancel.cancel(),
+                Some(ToHolder::Answer { answer, by }) => client.answered(answer, by),
+                Some(_) | None => return,
+            },
+            () = reading.cancelled(), if !told => {
+                told = true;
+                // One that is gone is heard of above.
+                let _ = talk.say.send(FromHolder::Reading).await;
+            }
+        }
+    }
+}
+
+/// A step's input, which tells when it is first read: before, a terminal's keys may be answers.
+struct Input {
+    from: UnixStream,
+    reading: CancellationToken,
+}
+
+impl AsyncRead for Input {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.reading.cancel();
+        Pin::new(&mut self.from).poll_read(context, buffer)
     }
 }

@@ -31,7 +31,7 @@ mod socket;
 mod transfer;
 mod wire;
 
-pub use client::{ExecTalk, Got, connect_exec, get, put, say_close, status, stop_step};
+pub use client::{ExecTalk, Got, connect_exec, get, put, say_close, status, stop_step, unexpected};
 pub use door::HolderDoor;
 pub use error::HolderError;
 pub use names::{BoxName, Boxes, Listed};

@@ -37,7 +37,7 @@ const MAX_CONNECTIONS: usize = 4 * MAX_EXECS + 64;
 const OPENING: Duration = Duration::from_secs(10);
 
 /// How long a holder for one execution waits for it.
-pub(super) const FIRST: Duration = Duration::from_secs(60);
+pub(super) const FIRST: Duration = Duration::from_secs(20);
 
 /// How long the last words to clients may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -80,6 +80,8 @@ pub enum FromHolder {
         text: String,
     },
     Ask(Box<QuestionView>),
+    /// The program runs: from now on what is typed is its input, and no answer to a question.
+    Reading,
     Ended(ExecEnd),
     /// To a put: permitted; send the bytes.
     Send,

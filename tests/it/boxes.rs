@@ -721,3 +721,99 @@ fn a_reader_that_goes_away_is_felt_by_the_program() {
     let (code, ..) = ended(child);
     assert_eq!(code, Some(128 + 13));
 }
+
+/// What is typed is an answer while a question stands, and the program's input once it runs.
+#[test]
+fn keys_are_answers_until_the_program_runs_and_then_its_input() {
+    use std::io::Write;
+    let env = TestEnv::new();
+    let one = Opened::with(
+        &env,
+        &["--backend", "namespace", "--set", "approval.typed=ask"],
+    );
+    let program = env!("CARGO_BIN_EXE_fumehood");
+    let script = "echo BEGUN; read line; echo got-$line";
+    let command = format!("{program} box exec {} -- sh -c '{script}'", one.name);
+    let mut child = Command::new("script")
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("HOME", env.path("home"))
+        .env("FUMEHOOD_HOME", env.state())
+        .current_dir(env.path("work"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let shown = seen.clone();
+    let reading = std::thread::spawn(move || {
+        let mut some = [0; 4096];
+        while let Ok(count @ 1..) = screen.read(&mut some) {
+            shown
+                .lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&some[..count]));
+        }
+    });
+    let has = |word: &str| seen.lock().unwrap().lines().any(|line| line.trim() == word);
+    let asked = || {
+        seen.lock()
+            .unwrap()
+            .contains("May this run in the sandbox?")
+    };
+    eventually("it asks", asked);
+    let mut press = |keys: &[u8]| {
+        for key in keys {
+            keyboard.write_all(&[*key]).unwrap();
+            std::thread::sleep(Duration::from_millis(80));
+        }
+    };
+    // A key that comes before the question stands answers nothing, so once more.
+    let mut last = Instant::now() - PATIENCE;
+    eventually("it runs", || {
+        if last.elapsed() > Duration::from_secs(8) && !has("BEGUN") {
+            std::thread::sleep(Duration::from_secs(2));
+            press(b"y\r");
+            last = Instant::now();
+        }
+        has("BEGUN")
+    });
+    press(b"typed\r");
+    eventually("the program has read it", || has("got-typed"));
+    eventually("it ends", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(keyboard);
+    reading.join().unwrap();
+}
+
+/// A sandbox that is ended from outside is an error of what ran in it; the next command has a new one.
+#[test]
+fn a_sandbox_that_is_ended_from_outside_is_replaced() {
+    let env = TestEnv::new();
+    let one = Opened::with(&env, &["--backend", "namespace"]);
+    one.sh("touch /tmp/old");
+    let time = own_time();
+    let child = one.start(&format!("exec sleep {time}"));
+    eventually("the step runs", || processes(&time) == 1);
+    // Its first process, by the children of the holder.
+    let holder = one.pid();
+    let children = fs::read_dir(format!("/proc/{holder}/task"))
+        .unwrap()
+        .flat_map(|task| {
+            let path = task.unwrap().path().join("children");
+            let children = fs::read_to_string(path).unwrap_or_default();
+            children
+                .split_whitespace()
+                .map(|pid| pid.parse().unwrap())
+                .collect::<Vec<i32>>()
+        });
+    for pid in children.collect::<Vec<i32>>() {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    let (code, _, err) = ended(child);
+    assert_eq!(code, Some(125), "{err}");
+    eventually("the old one is gone", || processes(&time) == 0);
+    assert_eq!(one.sh("ls -A /tmp; echo new"), "new\n");
+}

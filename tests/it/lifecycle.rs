@@ -404,3 +404,39 @@ fn nothing_is_cleared_away_whose_head_cannot_be_kept() {
         .assert()
         .success();
 }
+
+/// Whenever its client is killed: either nothing ever ran, or all of it did, and the record is whole.
+#[test]
+fn a_client_that_is_killed_at_any_moment_leaves_all_or_nothing() {
+    let env = TestEnv::new();
+    let time = own_time();
+    for moment in [0, 5, 15, 30, 60, 90, 150, 300] {
+        let script = format!("for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 0.05; done; : {time}");
+        let mut child = exec(&env, &FINISH, &script);
+        std::thread::sleep(std::time::Duration::from_millis(moment));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    let settled = || runs(&env).iter().all(|run| run["state"] != "running");
+    eventually("nothing runs any more", || {
+        processes(&time) == 0 && settled()
+    });
+    for run in runs(&env) {
+        assert_eq!(run["state"], "finished", "{run}");
+        env.fumehood()
+            .args(["runs", "verify", id(&run)])
+            .assert()
+            .success();
+        let whole = "1\n2\n3\n4\n5\n6\n7\n8\n";
+        if fs::read_to_string(log(&env, &run)).is_ok_and(|said| said == whole) {
+            env.fumehood()
+                .args(["runs", "attach", id(&run)])
+                .assert()
+                .success()
+                .stdout(whole);
+        } else {
+            // Nobody came for its one execution.
+            assert!(!log(&env, &run).exists(), "{run}");
+        }
+    }
+}
