@@ -274,6 +274,32 @@ pub(super) enum PolicyCommand {
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Two policies side by side: what the second says looser or tighter. Exit code 1 where they differ
+    Diff {
+        /// A built-in's name or a file
+        #[arg(value_name = "A")]
+        from: String,
+        /// A built-in's name or a file
+        #[arg(value_name = "B")]
+        to: String,
+        /// Keys that are the same, too
+        #[arg(long)]
+        all: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try each rule on its own examples (match, not_match), and print each
+    Test {
+        /// A built-in's name or a file
+        #[arg(required = true)]
+        policies: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The format of policies as JSON Schema, for editors
+    Schema,
     /// Let a folder's own policy (.fumehood/policy.toml) count, as it is now; it can only take away
     Trust {
         /// The folder that is worked on [default: list what you accepted]

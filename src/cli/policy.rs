@@ -1,5 +1,6 @@
 //! `fumehood policy`: list, show, check and explain; and the policy that other commands run under.
 
+mod compare;
 mod effective;
 mod find;
 mod text;
@@ -14,7 +15,9 @@ use crate::policy::explain::{self, CommandExplained};
 use crate::policy::file::problem::{PolicyErrors, PolicySource, Problem};
 use crate::policy::file::render::{self, Look};
 use crate::policy::file::{self, Loaded};
+use crate::policy::json_schema;
 use crate::policy::origin::Level;
+use compare::Keys;
 pub(super) use effective::{Brought, Chosen, Effective, effective};
 use find::Found;
 use serde_json::{Value, json};
@@ -37,6 +40,17 @@ pub(super) fn policy(config: &Config, args: &PolicyArgs) -> Result<ExitCode, Fai
             action,
             command,
         } => explain(config, layers, (*action, command, Form::of(*json))),
+        PolicyCommand::Diff {
+            from,
+            to,
+            all,
+            json,
+        } => compare::diff(config, (from, to), (Keys::of(*all), Form::of(*json))),
+        PolicyCommand::Test { policies, json } => compare::test(config, policies, Form::of(*json)),
+        PolicyCommand::Schema => {
+            super::print(&pretty(&json_schema::document()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         PolicyCommand::Trust { folder: None, json } => trust::list(config, Form::of(*json)),
         PolicyCommand::Trust {
             folder: Some(folder),

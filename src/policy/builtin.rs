@@ -6,7 +6,14 @@ use super::model::Policy;
 use super::origin::Level;
 
 /// Names of the built-in policies, tightest first.
-pub const NAMES: [&str; 4] = ["locked-down", "offline-train", "dev-loop", "gpu-train"];
+pub const NAMES: [&str; 6] = [
+    "inspect-repo",
+    "locked-down",
+    "offline-train",
+    "dev-loop",
+    "gpu-train",
+    "gpu-train-multi",
+];
 
 /// The one that is used where none is named.
 pub const DEFAULT: &str = "offline-train";
@@ -17,7 +24,9 @@ pub fn source(name: &str) -> Option<PolicySource> {
         "locked-down" => include_str!("../../policies/locked-down.toml"),
         "offline-train" => include_str!("../../policies/offline-train.toml"),
         "dev-loop" => include_str!("../../policies/dev-loop.toml"),
+        "inspect-repo" => include_str!("../../policies/inspect-repo.toml"),
         "gpu-train" => include_str!("../../policies/gpu-train.toml"),
+        "gpu-train-multi" => include_str!("../../policies/gpu-train-multi.toml"),
         _ => return None,
     };
     Some(PolicySource::new(format!("builtin:{name}"), text).of(Level::BuiltIn))
@@ -56,7 +65,7 @@ mod tests {
     fn locked_down_requires_what_the_kernel_can_hold_and_the_others_accept_watched() {
         let require = |name| policy(name).unwrap().executor.require;
         assert_eq!(require("locked-down")[&Control::Memory], Strength::Enforced);
-        for name in ["offline-train", "dev-loop", "gpu-train"] {
+        for name in NAMES.iter().filter(|name| **name != "locked-down") {
             let require = require(name);
             assert_eq!(require[&Control::Memory], Strength::Watched, "{name}");
             assert_eq!(require[&Control::Cpu], Strength::Watched, "{name}");
@@ -68,8 +77,31 @@ mod tests {
     fn only_the_one_that_says_so_has_a_gpu() {
         for name in NAMES {
             let gpu = policy(name).unwrap().gpu;
-            let count = u32::from(name == "gpu-train");
+            let count = match name {
+                "gpu-train" => 1,
+                "gpu-train-multi" => 2,
+                _ => 0,
+            };
             assert_eq!((gpu.devices.count, gpu.exclusive), (count, true), "{name}");
+        }
+    }
+
+    #[test]
+    fn inspect_repo_runs_nothing_whoever_asks() {
+        let loaded = load("inspect-repo").unwrap();
+        for line in ["python train.py", "ls", "sh -c x", "git status"] {
+            let argv: Vec<Vec<u8>> = line
+                .split(' ')
+                .map(|word| word.as_bytes().to_vec())
+                .collect();
+            let explained = crate::policy::explain::command(&loaded, &argv);
+            assert!(
+                explained
+                    .cases
+                    .iter()
+                    .all(|case| case.decision == Decision::Deny),
+                "{line}"
+            );
         }
     }
 

@@ -10,6 +10,7 @@
 
 pub mod action;
 pub mod builtin;
+pub mod compare;
 pub mod defaults;
 pub mod explain;
 pub mod file;
@@ -19,6 +20,7 @@ pub mod gate;
 mod git_spelling;
 pub mod git_url;
 pub mod inline;
+pub mod json_schema;
 pub mod judge;
 pub mod meet;
 pub mod model;

@@ -34,8 +34,12 @@ fn the_list_has_the_built_ins_and_the_users_own() {
         .stdout
         .clone();
     let rows: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(rows[1]["name"], "offline-train");
-    assert_eq!(rows[1]["default"], true);
+    let usual = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["default"] == true);
+    assert_eq!(usual.unwrap()["name"], "offline-train");
 }
 
 #[test]
@@ -362,4 +366,71 @@ fn a_clone_is_explained_too() {
     policy(&env, &["explain", "--action", "clone", "--", "a", "b"])
         .code(2)
         .stderr(contains("takes one URL"));
+}
+
+#[test]
+fn a_diff_says_what_is_looser_and_what_is_tighter() {
+    let env = TestEnv::new();
+    own(
+        &env,
+        "mine",
+        "schema = 1\nextends = \"builtin:offline-train\"\nlimits.pids = 64",
+    );
+    policy(&env, &["diff", "offline-train", "mine"])
+        .code(1)
+        .stdout(contains("- tighter  limits.pids  512 -> 64"))
+        .stdout(contains("mine: 0 looser, 1 tighter, 0 other"));
+    policy(&env, &["diff", "mine", "offline-train"])
+        .code(1)
+        .stdout(contains("+ looser   limits.pids"));
+    policy(&env, &["diff", "mine", "mine"]).success();
+    let json = policy(&env, &["diff", "mine", "locked-down", "--json"]).code(1);
+    let all: serde_json::Value = serde_json::from_slice(&json.get_output().stdout).unwrap();
+    assert!(
+        all.as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["key"] == "approval.typed" && one["mark"] == "tighter")
+    );
+}
+
+#[test]
+fn the_examples_of_rules_are_tried_and_each_is_printed() {
+    let env = TestEnv::new();
+    let rule = |examples: &str| {
+        format!(
+            "schema = 1\n[[approval.rule]]\nid = \"t\"\naction = \"exec\"\ndecision = \"deny\"\ncommand_prefix = [\"rm\"]\n{examples}"
+        )
+    };
+    own(
+        &env,
+        "good",
+        &rule("match = [[\"rm\", \"x\"]]\nnot_match = [[\"ls\"]]"),
+    );
+    own(&env, "wrong", &rule("match = [[\"rm\"], [\"mv\"]]"));
+    own(&env, "bare", &rule(""));
+    policy(&env, &["test", "good", "inspect-repo"])
+        .success()
+        .stdout(contains("ok   t  rm x  matches"))
+        .stdout(contains("ok   t  ls  does not match: it wants rm"))
+        .stdout(contains("ok   no-exec  python train.py"));
+    policy(&env, &["test", "wrong"])
+        .code(2)
+        .stdout(contains("ok   t  rm").and(contains("FAIL t  mv")));
+    policy(&env, &["test", "bare"])
+        .success()
+        .stdout(contains("has no examples"));
+    own(&env, "broken", "schema = 1\nlimits.memory = 4");
+    policy(&env, &["test", "broken"])
+        .code(2)
+        .stderr(contains("E_UNIT"));
+}
+
+#[test]
+fn the_schema_is_printed_for_editors() {
+    let env = TestEnv::new();
+    let printed = policy(&env, &["schema"]).success();
+    let schema: serde_json::Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+    let memory = &schema["properties"]["limits"]["properties"]["memory"];
+    assert_eq!(memory["default"], "4GiB");
 }

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GREEN: Style = colour(AnsiColor::Green);
-const RED: Style = colour(AnsiColor::Red);
-const YELLOW: Style = colour(AnsiColor::Yellow);
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const GREEN: Style = colour(AnsiColor::Green);
+pub(super) const RED: Style = colour(AnsiColor::Red);
+pub(super) const YELLOW: Style = colour(AnsiColor::Yellow);
 
 const fn colour(colour: AnsiColor) -> Style {
     Style::new().fg_color(Some(anstyle::Color::Ansi(colour)))

@@ -1,7 +1,7 @@
 //! Reading what repeats: `[[mount]]` and `[[approval.rule]]`.
 
 use super::problem::Code;
-use super::reader::{At, Reader, nearest, one_of};
+use super::reader::{At, Example, Reader, Wanted, nearest, one_of};
 use super::scalar;
 use crate::policy::action::ActionKind;
 use crate::policy::inline;
@@ -341,7 +341,7 @@ fn check_breadth(reader: &mut Reader<'_>, entry: &Entry<'_>, rule: &Rule) {
 }
 
 fn check_examples(reader: &mut Reader<'_>, entry: &Entry<'_>, rule: &Rule) {
-    for (name, wanted) in [("match", Wanted::Match), ("not_match", Wanted::Miss)] {
+    for (name, wanted) in [("match", Wanted::Match), ("not_match", Wanted::NotMatch)] {
         let Some((at, value)) = entry.get(name) else {
             continue;
         };
@@ -364,12 +364,6 @@ fn check_examples(reader: &mut Reader<'_>, entry: &Entry<'_>, rule: &Rule) {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Match,
-    Miss,
-}
-
 fn check_example(
     reader: &mut Reader<'_>,
     at: &At,
@@ -377,10 +371,17 @@ fn check_example(
     wanted: Wanted,
 ) {
     let line = text::command_line(argv);
-    let message = match (wanted, judge::miss_command(rule, argv)) {
+    let miss = judge::miss_command(rule, argv).map(|miss| miss.to_string());
+    reader.examples.push(Example {
+        rule: rule.id.clone(),
+        command: line.clone(),
+        wanted,
+        miss: miss.clone(),
+    });
+    let message = match (wanted, miss) {
         (Wanted::Match, Some(miss)) => format!("the rule does not match `{line}`: {miss}"),
-        (Wanted::Miss, None) => format!("the rule matches `{line}`"),
-        (Wanted::Match, None) | (Wanted::Miss, Some(_)) => return,
+        (Wanted::NotMatch, None) => format!("the rule matches `{line}`"),
+        (Wanted::Match, None) | (Wanted::NotMatch, Some(_)) => return,
     };
     reader
         .note(Code::RuleExample, at, message)

@@ -2,7 +2,7 @@
 
 use super::entry;
 use super::problem::{Code, PolicySource, Problem};
-use super::reader::{At, Reader, nearest};
+use super::reader::{At, Example, Reader, nearest};
 use super::scalar;
 use crate::policy::builtin;
 use crate::policy::model::{PolicyMount, Rule};
@@ -27,6 +27,8 @@ pub(super) struct Layer {
     pub(super) written: Vec<Written>,
     pub(super) mounts: Option<Vec<(At, PolicyMount)>>,
     pub(super) rules: Vec<(At, Rule)>,
+    /// Those of the rules, tried.
+    pub(super) examples: Vec<Example>,
 }
 
 /// A key that is written.
@@ -89,6 +91,7 @@ pub(super) fn read(index: usize, source: &PolicySource, names: Names) -> (Layer,
             }
         }
     }
+    layer.examples = reader.examples;
     (layer, reader.problems)
 }
 

@@ -49,6 +49,7 @@ fn every_key_reads_back_what_it_shows() {
         let mut again = good(&format!("schema = 1\n{}", lines.join("\n"))).policy;
         again.name = policy.name.clone();
         again.description = policy.description.clone();
+        again.approval.rules = policy.approval.rules.clone();
         assert_eq!(again, policy);
     }
 }

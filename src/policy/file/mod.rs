@@ -21,13 +21,15 @@ mod scalar;
 mod typed;
 mod word;
 
+use super::action::ActionKind;
 use super::builtin;
 use super::model::{Policy, PolicyMount};
-use super::origin::{Origin, Origins};
+use super::origin::{Level, Origin, Origins};
 use crate::protocol::spec::Access;
 use layer::{Layer, Names};
 use problem::{Code, PolicyErrors, PolicySource, Problem};
 use reader::At;
+pub use reader::{Example, Wanted};
 use std::path::Path;
 pub use typed::{apply_set, apply_typed};
 
@@ -115,6 +117,51 @@ fn read(source: PolicySource, resolve: Resolve<'_>, names: Names) -> Result<Load
         mount_caps: Vec::new(),
     };
     settle(loaded, problems)
+}
+
+/// A policy's rules as their examples show them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    pub examples: Vec<Example>,
+    /// Rules without one.
+    pub bare: Vec<String>,
+}
+
+/// Tries the examples of every rule, of the parents' too; those that fail are no mistake here.
+///
+/// # Errors
+/// Everything else that is wrong with it.
+pub fn try_examples(source: PolicySource, resolve: Resolve<'_>) -> Result<Tried, PolicyErrors> {
+    let names = match source.level {
+        Level::BuiltIn => Names::Reserved,
+        _ => Names::Own,
+    };
+    let mut chain = Chain::new(Vec::new(), source);
+    chain.climb(resolve, names);
+    let errors = chain
+        .problems
+        .iter()
+        .filter(|one| !one.code.is_warning() && one.code != Code::RuleExample);
+    let problems: Vec<Problem> = errors.cloned().collect();
+    if !problems.is_empty() {
+        return Err(PolicyErrors {
+            problems,
+            sources: chain.sources,
+        });
+    }
+    let examples: Vec<Example> = chain
+        .layers
+        .iter()
+        .flat_map(|layer| layer.examples.clone())
+        .collect();
+    let rules = chain.layers.iter().flat_map(|layer| &layer.rules);
+    let bare = rules
+        .map(|(_, rule)| rule)
+        .filter(|rule| rule.action == ActionKind::Exec)
+        .filter(|rule| !examples.iter().any(|one| one.rule == rule.id))
+        .map(|rule| rule.id.clone())
+        .collect();
+    Ok(Tried { examples, bare })
 }
 
 /// Lays a project's or the system's policy over another: it counts where it is tighter, and only what

@@ -1,6 +1,7 @@
 //! Reading single values: each mistake is noted with its place, and reading goes on.
 
 use super::problem::{Code, Problem};
+use serde::Serialize;
 use std::ops::Range;
 use strsim::jaro_winkler;
 use toml::Spanned;
@@ -20,6 +21,35 @@ pub(super) struct Reader<'a> {
     /// Added to every span: a value that was typed starts within a longer text.
     pub(super) offset: usize,
     pub(super) problems: Vec<Problem>,
+    /// Examples of rules, each as it came out.
+    pub(super) examples: Vec<Example>,
+}
+
+/// One example of a rule, tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    pub rule: String,
+    /// One printable line.
+    pub command: String,
+    /// Whether it stands in `match`, or in `not_match`.
+    pub wanted: Wanted,
+    /// Why the rule does not match it, where it does not.
+    pub miss: Option<String>,
+}
+
+impl Example {
+    /// Whether the rule does what its author wanted.
+    pub fn holds(&self) -> bool {
+        (self.wanted == Wanted::Match) == self.miss.is_none()
+    }
+}
+
+/// What an example is an example of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    Match,
+    NotMatch,
 }
 
 /// What a problem is about: a key, and where its value stands.
@@ -45,6 +75,7 @@ impl<'a> Reader<'a> {
             text,
             offset: 0,
             problems: Vec::new(),
+            examples: Vec::new(),
         }
     }
 
