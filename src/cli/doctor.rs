@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::context::sanitise::visible;
 use crate::policy::unit;
 use crate::protocol::control::{Control, Controls, Strength};
+use crate::sandbox::backend::SandboxError;
 use crate::sandbox::docker::DockerReport;
 use crate::sandbox::finding::Finding;
 use crate::sandbox::gpu::{Card, GpuError};
@@ -88,7 +89,11 @@ pub(super) async fn doctor(config: &Config, args: &DoctorArgs) -> Result<ExitCod
                 controls,
             },
             Err(error) => Engine::Silent {
-                why: error.to_string(),
+                why: match &error {
+                    // That it is not usable is said already.
+                    SandboxError::Unavailable { why, .. } => why.clone(),
+                    error => error.to_string(),
+                },
                 remedy: error.remedy().map(str::to_owned),
             },
         },
