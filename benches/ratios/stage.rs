@@ -175,6 +175,7 @@ fn planned(policy: &Policy, kind: BackendKind, root: RootFs, dir: &Path) -> Resu
         python: None,
         gpus: None,
         passed: &BTreeMap::new(),
+        network: None,
         typed: &BTreeMap::new(),
         hostname: "bench",
         cores: 2,

@@ -12,6 +12,7 @@ use crate::tools::Router;
 use crate::tools::clone::CloneTool;
 use crate::tools::exec::ExecTool;
 use crate::tools::files::file_tools;
+use crate::tools::host::HostTool;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -72,6 +73,9 @@ fn router(config: &Config, run: &OpenedRun) -> Result<Router, AppError> {
         Box::new(CloneTool::new(run.bench.clone(), client, scratch)),
     ];
     tools.extend(file_tools(&run.bench));
+    if run.bench.spec().network.is_some() {
+        tools.push(Box::new(HostTool::new(run.bench.clone())));
+    }
     Ok(Router::new(tools))
 }
 

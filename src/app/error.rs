@@ -5,6 +5,7 @@ use crate::protocol::spec::BackendKind;
 use crate::record::RecordError;
 use crate::repo::RepoError;
 use crate::sandbox::backend::SandboxError;
+use crate::sandbox::egress::UpstreamError;
 use crate::sandbox::gpu::GpuError;
 use crate::sandbox::{mount_source, plan, python};
 use crate::workspace::WorkspaceError;
@@ -53,6 +54,16 @@ pub enum AppError {
     #[error(transparent)]
     Repo(#[from] RepoError),
     #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error("network.ca = \"host\", and no bundle of certificate authorities was found")]
+    NoAuthorities,
+    #[error("failed to read certificate authorities from {}", bundle.display())]
+    Authorities {
+        bundle: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
     Stop(#[from] crate::tools::ToolStop),
 }
 
@@ -84,6 +95,10 @@ impl AppError {
                 "a program that ran there may have changed it: look at it, then `fumehood policy trust` its folder again, or `policy distrust` it"
                     .into(),
             ),
+            Self::Upstream(error) => Some(error.remedy().into()),
+            Self::NoAuthorities | Self::Authorities { .. } => {
+                Some("set SSL_CERT_FILE to a file of certificates in PEM, or use network.ca = \"none\"".into())
+            }
             Self::Machine { .. } | Self::Stop(_) => None,
         }
     }

@@ -16,8 +16,11 @@ mod error;
 mod gc;
 mod gpus;
 mod layers;
+mod network;
 mod open;
 pub mod selftest;
+mod settings;
+mod sources;
 mod trust;
 
 pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};

@@ -8,7 +8,6 @@ use crate::protocol::event::Event;
 use crate::protocol::spec::{Mount, RootFs, SandboxSpec};
 use crate::protocol::stop::StopReason;
 use crate::record::{RunRecord, RunStore, new_run_id};
-use crate::sandbox::backend::SandboxError;
 use crate::sandbox::gpu::Claim;
 use crate::sandbox::mount_source::{MountJudge, MountRequest};
 use crate::sandbox::owner::{self, Owner};
@@ -28,7 +27,6 @@ pub async fn open_run(
     start: RunStart,
     door: Arc<dyn Door>,
 ) -> Result<OpenedRun, AppError> {
-    refuse_network(&request)?;
     let chosen = choose_backend(config, &request).await?;
     let controls = chosen.backend.controls().await?;
     let store = RunStore::open(&config.state);
@@ -49,18 +47,6 @@ pub async fn open_run(
         let _ = remove_tree(record.dir());
     }
     opened
-}
-
-/// The keys are read and explained; the network itself comes with a later version.
-fn refuse_network(request: &SandboxRequest) -> Result<(), AppError> {
-    match crate::policy::network::is_on(&request.policy.network) {
-        false => Ok(()),
-        true => Err(AppError::Sandbox(SandboxError::Refused {
-            what: "network.mode = \"proxy\"".to_owned(),
-            why: "not in this version".to_owned(),
-            remedy: "use network.mode = \"none\"".to_owned(),
-        })),
-    }
 }
 
 /// Removes what runs have left behind that is past its time, beside the work: a disk may be slow.
@@ -99,6 +85,7 @@ fn begin(
     record.keep_workspace_for(request.policy.workspace.keep_ms)?;
     let run = record.run().clone();
     let mut workspace = open_workspace(config, &request, &record)?;
+    let outside = super::network::outside(config)?;
     let places = (&mut workspace, &*record, gpus.as_ref());
     let (spec, mut notes) = plan_sandbox(config, &request, &chosen, places)?;
     notes.splice(0..0, [vec![chosen.reason], request.policy_notes].concat());
@@ -131,6 +118,7 @@ fn begin(
         workspace: Arc::new(workspace),
         texts: Texts::create(&record.blobs_dir())?,
         desk: desk.clone(),
+        outside,
     })?);
     Ok(OpenedRun {
         bench,
@@ -181,6 +169,7 @@ fn plan_sandbox(
         protected: stock.protected.iter().map(source).collect(),
         covered: cover(&stock.doors, record)?,
     };
+    let networked = super::network::networked(config, policy, record)?;
     let passed = policy
         .env
         .pass
@@ -203,6 +192,7 @@ fn plan_sandbox(
         }),
         passed: &passed,
         typed: &request.env,
+        network: networked.as_ref().map(|networked| &networked.facts),
         hostname: "fumehood",
         cores: std::thread::available_parallelism()
             .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
@@ -212,6 +202,8 @@ fn plan_sandbox(
         .chain(shared_note(&stock.shared))
         .chain(left_note(&stock.left));
     let notes = python.map(|python| python.notes).unwrap_or_default();
+    let of_network = networked.map(|networked| networked.notes);
+    let notes = notes.into_iter().chain(of_network.unwrap_or_default());
     Ok((spec, told.chain(notes).collect()))
 }
 

@@ -40,7 +40,7 @@ pub(super) enum Show {
     Transcript,
     /// One event a line, on standard output.
     JsonLines,
-    /// Only questions and notices.
+    /// Only questions, notices, and what was blocked.
     Quiet,
     /// Only questions.
     Nothing,
@@ -81,7 +81,19 @@ impl Door for TerminalDoor {
             // Lines that replace each other are for eyes only.
             (Show::Transcript, Event::CloneProgress { .. }) if !std::io::stderr().is_terminal() => {
             }
-            (Show::Transcript, _) | (Show::Quiet, Event::Notice { .. }) => self.print(event),
+            (Show::Transcript, _)
+            | (Show::Quiet, Event::Notice { .. } | Event::NetworkBlocked { .. }) => {
+                self.print(event)
+            }
+            // What was allowed and could not be reached says so nowhere else.
+            (
+                Show::Quiet,
+                Event::NetworkClosed {
+                    sent: 0,
+                    address: None,
+                    ..
+                },
+            ) => self.print(event),
             (Show::JsonLines, _) => {
                 if let Ok(line) = serde_json::to_string(event) {
                     let mut out = std::io::stdout().lock();

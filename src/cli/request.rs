@@ -149,6 +149,9 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::Plan(_)
         | AppError::Workspace(_)
         | AppError::ImageWithoutEngine { .. }
+        | AppError::Upstream(_)
+        | AppError::NoAuthorities
+        | AppError::Authorities { .. }
         | AppError::NoImage => failure::USAGE,
         AppError::Record(_)
         | AppError::Sandbox(_)

@@ -180,10 +180,10 @@ impl Screen {
             Event::StepNotStarted { why, .. } => vec![format!("    {RED}not started{RED:#} {why}")],
             Event::CloneStarted { .. } | Event::CloneProgress { .. } => Vec::new(),
             Event::CloneEnded { .. } => cloned(event),
-            Event::Quarantined { paths } => paths
-                .iter()
-                .map(|path| format!("  {YELLOW}moved out of the workspace{YELLOW:#} {path}"))
-                .collect(),
+            Event::Quarantined { paths } => moved(paths),
+            Event::NetworkBlocked { .. }
+            | Event::NetworkOpened { .. }
+            | Event::NetworkClosed { .. } => network(event),
             Event::Notice { text } => vec![format!("  {DIM}{text}{DIM:#}")],
             Event::RunEnded { stop, text, .. } => ended(stop, text),
         }
@@ -205,6 +205,24 @@ fn sandbox_up(event: &Event) -> Vec<String> {
     vec![format!(
         "    {DIM}sandbox up ({backend}{image}{gpus}){DIM:#}"
     )]
+}
+
+fn moved(paths: &[String]) -> Vec<String> {
+    paths
+        .iter()
+        .map(|path| format!("  {YELLOW}moved out of the workspace{YELLOW:#} {path}"))
+        .collect()
+}
+
+/// What was blocked, and what was allowed and went wrong.
+fn network(event: &Event) -> Vec<String> {
+    match event {
+        Event::NetworkBlocked { why, .. } => vec![format!("    {YELLOW}{why}{YELLOW:#}")],
+        Event::NetworkClosed { why, .. } if !why.is_empty() => {
+            vec![format!("    {DIM}{why}{DIM:#}")]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn header(event: &Event) -> Vec<String> {

@@ -76,10 +76,7 @@ fn describe(event: &Event) -> Option<Said> {
             format!("▸ {}", visible(name)),
             visible(&cut(arguments)),
         ),
-        Event::ToolAnswered { ok, text, .. } => {
-            let (style, mark) = mark(*ok);
-            said(style, format!("{mark} answer"), visible_lines(text))
-        }
+        Event::ToolAnswered { ok, text, .. } => answered(*ok, text),
         Event::Asked { summary, rule, .. } => said(
             YELLOW,
             "asked",
@@ -118,9 +115,16 @@ fn describe(event: &Event) -> Option<Said> {
         }
         Event::FilePut { path, bytes, .. } => moved("put", path, *bytes),
         Event::FileGot { path, bytes, .. } => moved("get", path, *bytes),
+        Event::NetworkBlocked { why, .. } => said(YELLOW, "blocked", visible(why)),
+        Event::NetworkOpened { .. } | Event::NetworkClosed { .. } => network(event),
         Event::Notice { text } => said(DIM, "notice", visible_lines(text)),
         Event::RunEnded { stop, text, .. } => ended(stop, text),
     }
+}
+
+fn answered(ok: bool, text: &str) -> Option<Said> {
+    let (style, mark) = mark(ok);
+    said(style, format!("{mark} answer"), visible_lines(text))
 }
 
 fn sandbox_up(backend: &str, image: Option<&str>, gpus: &[Gpu]) -> Option<Said> {
@@ -140,6 +144,39 @@ fn sampled(gpus: &[GpuSample]) -> Option<Said> {
 
 fn moved(verb: &str, path: &str, bytes: u64) -> Option<Said> {
     said(BOLD, verb, format!("{}, {bytes} bytes", visible(path)))
+}
+
+fn network(event: &Event) -> Option<Said> {
+    match event {
+        Event::NetworkOpened {
+            connection,
+            host,
+            port,
+            method,
+        } => {
+            let method = method
+                .as_ref()
+                .map(|method| format!("{} ", visible(method)));
+            let at = crate::policy::network::joined(&visible(host), *port);
+            let method = method.unwrap_or_default();
+            said(DIM, format!("out {connection}"), format!("{method}{at}"))
+        }
+        Event::NetworkClosed {
+            connection,
+            sent,
+            received,
+            why,
+            ..
+        } => {
+            let why = match why.is_empty() {
+                true => String::new(),
+                false => format!(", {}", visible(why)),
+            };
+            let text = format!("{sent} bytes sent, {received} received{why}");
+            said(DIM, format!("out {connection} end"), text)
+        }
+        _ => None,
+    }
 }
 
 fn clone_started(url: &str, rev: Option<&str>) -> Option<Said> {

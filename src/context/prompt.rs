@@ -55,8 +55,7 @@ fn sandbox_lines(facts: &Facts<'_>) -> Vec<String> {
         format!(
             "The workspace is {WORKSPACE_TARGET}: it is the working directory. Besides it, only /tmp and $HOME can be written, unless listed here. File tools take paths relative to it."
         ),
-        "There is no network of any kind: nothing can be downloaded or installed from a command."
-            .into(),
+        network(spec),
     ];
     lines.push(if facts.clone_from.is_empty() {
         "Repositories come in by `clone_repo` only, and each is asked about.".into()
@@ -95,6 +94,7 @@ fn mounts(spec: &SandboxSpec) -> impl Iterator<Item = String> {
             (MountKind::Input, Access::ReadWrite) => {
                 Some(format!("{target} is there to read and write."))
             }
+            (MountKind::Authorities, _) => None,
             (MountKind::Environment, _) => Some(format!("{target} holds the Python environment.")),
             (MountKind::Protected, _) => Some(format!("{target} is read-only.")),
             (MountKind::Workspace | MountKind::Home | MountKind::Driver, _) => None,
@@ -111,6 +111,21 @@ fn gpus(spec: &SandboxSpec) -> Option<String> {
             names.join(", ")
         )
     })
+}
+
+fn network(spec: &SandboxSpec) -> String {
+    let Some(network) = &spec.network else {
+        return "There is no network of any kind: nothing can be downloaded or installed from a command."
+            .into();
+    };
+    let hosts: Vec<String> = network.allow.iter().map(ToString::to_string).collect();
+    let hosts = match hosts.is_empty() {
+        true => "nothing yet".to_owned(),
+        false => hosts.join(", "),
+    };
+    format!(
+        "The network reaches only what is listed: {hosts}. TLS and plain HTTP work as usual; everything else is blocked at once and named in the answer. `allow_host` asks a person for one more host."
+    )
 }
 
 fn limits(spec: &SandboxSpec) -> String {

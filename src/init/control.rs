@@ -59,6 +59,7 @@ fn obey(sandbox: &Rc<Sandbox>, message: ToInit) -> Option<End> {
             sandbox.say(FromInit::Pong { seq });
         }
         ToInit::Shutdown => return Some(End::Shutdown),
+        ToInit::Network { proxy } => sandbox.connect(proxy),
     }
     None
 }

@@ -15,6 +15,8 @@
 mod child;
 mod confine;
 mod control;
+mod dns;
+mod egress;
 mod enter;
 mod fence;
 mod keeper;

@@ -11,6 +11,7 @@
 
 use crate::confine::Harden;
 use crate::control;
+use crate::egress::{Egress, Opener, Reply};
 use crate::keeper;
 use crate::limits::Saved;
 use crate::link::{self, End as PipeEnd};
@@ -86,6 +87,8 @@ pub struct Sandbox {
     /// Numbers that were used.
     used: RefCell<BTreeSet<u32>>,
     fed: Cell<Instant>,
+    /// Streams that somebody inside wants to the host.
+    wanted: mpsc::Sender<Reply>,
     /// Set while everybody is killed who is there, which starts nobody.
     clearing: watch::Sender<bool>,
 }
@@ -152,6 +155,7 @@ fn begin(prepared: Prepared, options: Options) -> io::Result<End> {
 async fn serve(prepared: Prepared, options: Options) -> io::Result<End> {
     let (said, to_say) = mpsc::unbounded_channel();
     let (ends, mut ended) = mpsc::unbounded_channel();
+    let (wanted, wants) = mpsc::channel(1);
     let sandbox = Rc::new(Sandbox {
         harden: options.harden,
         saved: prepared.saved,
@@ -161,6 +165,7 @@ async fn serve(prepared: Prepared, options: Options) -> io::Result<End> {
         steps: RefCell::default(),
         used: RefCell::default(),
         fed: Cell::new(Instant::now()),
+        wanted,
         clearing: watch::Sender::new(false),
     });
     let pipe = tokio::io::join(
@@ -169,7 +174,8 @@ async fn serve(prepared: Prepared, options: Options) -> io::Result<End> {
     );
     let signals = link::poll(prepared.signals)?;
     let (finish, finished) = oneshot::channel();
-    let connection = drive(Rc::clone(&sandbox), pipe, to_say, finished);
+    let asked = Asked { wants, finished };
+    let connection = drive(Rc::clone(&sandbox), pipe, to_say, asked);
     let connection = spawn_local(connection);
     let end = tokio::select! {
         Some(end) = ended.recv() => end,
@@ -186,6 +192,12 @@ async fn serve(prepared: Prepared, options: Options) -> io::Result<End> {
     Ok(end)
 }
 
+/// What the task of the connection is asked for.
+struct Asked {
+    wants: mpsc::Receiver<Reply>,
+    finished: oneshot::Receiver<()>,
+}
+
 type Pipe = Compat<Join<BufReader<PipeEnd>, BufWriter<PipeEnd>>>;
 
 /// Moves the connection, and takes in its streams.
@@ -193,7 +205,7 @@ async fn drive(
     sandbox: Rc<Sandbox>,
     pipe: Join<BufReader<PipeEnd>, BufWriter<PipeEnd>>,
     to_say: mpsc::UnboundedReceiver<FromInit>,
-    mut finished: oneshot::Receiver<()>,
+    mut asked: Asked,
 ) {
     let mut config = yamux::Config::default();
     config.set_split_send_size(pump::BUFFER);
@@ -203,7 +215,13 @@ async fn drive(
     loop {
         let next = tokio::select! {
             next = poll_fn(|cx| connection.poll_next_inbound(cx)) => next,
-            _ = &mut finished => break,
+            Some(reply) = asked.wants.recv() => {
+                let opened = poll_fn(|cx| connection.poll_new_outbound(cx)).await;
+                // Who asked may have gone away; then the stream is dropped.
+                let _ = reply.send(opened.ok().map(FuturesAsyncReadCompatExt::compat));
+                continue;
+            }
+            _ = &mut asked.finished => break,
         };
         match next {
             Some(Ok(stream)) => {
@@ -267,6 +285,17 @@ impl Sandbox {
     /// The host is told, and everything ends.
     pub fn fail(&self, reason: String) {
         self.end(End::Fatal(reason));
+    }
+
+    /// Lets what is inside reach the host's proxy.
+    pub fn connect(self: &Rc<Self>, proxy: u16) {
+        if let Err(error) = Egress::start(self, proxy) {
+            self.fail(format!("it cannot listen on the loopback: {error}"));
+        }
+    }
+
+    pub fn opener(&self) -> Opener {
+        Opener::new(self.wanted.clone())
     }
 
     /// The host is there.

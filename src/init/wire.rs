@@ -4,12 +4,18 @@
 //! holds words only, no IO beyond framing arithmetic, so that both ends speak the very same bytes.
 //!
 //! ```text
-//!  one connection over init's stdin/stdout, yamux on top; every stream is opened by the host
+//!  one connection over init's stdin/stdout, yamux on top; the host opens
 //!
 //!   stream ── StreamHead ──┬─ Control            frames of ToInit / FromInit, both ways
 //!                          ├─ Stdin(step)        raw bytes, host to step; half-close is end of file
 //!                          ├─ Stdout(step)       raw bytes, step to host
 //!                          └─ Stderr(step)       raw bytes, step to host
+//!
+//!  and where the host asked for it ([`ToInit::Network`]), init opens
+//!
+//!   stream ── Outbound ────┬─ Proxy              raw bytes of a proxy's client, both ways
+//!                          ├─ Named              raw bytes of a connection to a name, both ways
+//!                          └─ Name               one frame of NamePorts back
 //! ```
 //!
 //! A frame is a big-endian `u32` length and that many bytes of [postcard](https://postcard.jamesmunns.com).
@@ -23,7 +29,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version both ends must share; they are built together, so a difference is a stale binary.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest frame init may send, in bytes.
 pub const MAX_FROM_INIT: usize = 64 * 1024;
@@ -75,6 +81,28 @@ pub enum StreamHead {
     Stderr(u32),
 }
 
+/// Largest first frame on a stream that init opens, in bytes.
+pub const MAX_OUTBOUND: usize = 512;
+
+/// Streams init may have open to the host at one time.
+pub const MAX_OUTBOUND_STREAMS: usize = 192;
+
+/// The first frame on a stream that init opens: what somebody in the sandbox wants. Names are guesses
+/// of a client's until the host has judged them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outbound {
+    /// A client of the proxy; what follows are its bytes.
+    Proxy,
+    /// A client that connected to the loopback address of a name.
+    Named { name: String, port: u16 },
+    /// Somebody asks for the address of a name. Answered by one [`NamePorts`].
+    Name { name: String },
+}
+
+/// The ports of a name that may be reached; none where it may not be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamePorts(pub Vec<u16>);
+
 /// What the host says on the control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToInit {
@@ -91,6 +119,9 @@ pub enum ToInit {
     Ping { seq: u64 },
     /// Kills everything and ends.
     Shutdown,
+    /// Listens inside for clients of a proxy on this port, and for name queries, and passes on what
+    /// they want. Comes before the first step; where it cannot be done, everything ends.
+    Network { proxy: u16 },
 }
 
 /// One process to start.
@@ -225,6 +256,8 @@ pub struct World {
     /// half at the end.
     pub cgroups: Vec<WorldCgroup>,
     pub memory: WorldMemory,
+    /// Whether names are asked of init, which may then listen on any port of the loopback.
+    pub resolver: Resolver,
     pub purpose: Purpose,
 }
 
@@ -282,6 +315,15 @@ pub enum WorldMemory {
     /// The host adds up resident sets, which miss what is not mapped: memory that can be held
     /// without a mapping (memfd, System V segments and queues) is refused.
     Watched,
+}
+
+/// Who answers for names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resolver {
+    /// A file with the own host name.
+    Nobody,
+    /// Init, on 127.0.0.1.
+    Init,
 }
 
 /// What init does in the finished world.

@@ -26,6 +26,8 @@ pub enum ActionKind {
     Clone,
     /// Reads and writes beneath the workspace, by us, on the model's behalf.
     File,
+    /// One more host for the rest of the run.
+    Network,
 }
 
 impl ActionKind {
@@ -35,6 +37,7 @@ impl ActionKind {
             Self::Exec => "exec",
             Self::Clone => "clone",
             Self::File => "file",
+            Self::Network => "network",
         }
     }
 }
@@ -82,6 +85,15 @@ pub struct CloneAction {
     pub rev: Option<String>,
     /// Relative to the workspace.
     pub into: PathBuf,
+    pub policy: Digest,
+}
+
+/// One more host that everything in the sandbox may reach for the rest of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostAction {
+    pub run: RunId,
+    pub host: String,
+    pub port: u16,
     pub policy: Digest,
 }
 
@@ -140,6 +152,21 @@ impl Act for CloneAction {
             "clone {}{rev} into {into}",
             text::short(self.url.as_bytes())
         )
+    }
+}
+
+impl Act for HostAction {
+    fn kind(&self) -> ActionKind {
+        ActionKind::Network
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        json(self.kind(), self)
+    }
+
+    fn summary(&self) -> String {
+        let host = text::short(self.host.as_bytes());
+        format!("reach {}", super::network::joined(&host, self.port))
     }
 }
 

@@ -7,6 +7,7 @@ use super::git_url;
 use super::inline;
 use super::judge::{self, ExecFacts, Judgement, by};
 use super::model::{Contained, Decision, Policy};
+use super::network;
 use super::origin::{Level, Provenance};
 use super::schema;
 use super::text;
@@ -92,7 +93,7 @@ pub fn values(loaded: &Loaded) -> Vec<Explained> {
     let rules = policy.approval.rules.iter().map(|rule| {
         let prefix = match rule.action {
             ActionKind::Exec => format!(" {}", list(&rule.command_prefix)),
-            ActionKind::Clone | ActionKind::File => String::new(),
+            ActionKind::Clone | ActionKind::File | ActionKind::Network => String::new(),
         };
         let value = format!("{} {}{prefix}", word(rule.decision), rule.action.name());
         (format!("rule {}", rule.id), value, rule.reason.clone())
@@ -161,6 +162,7 @@ fn case(
         wall_limit_ms: policy.limits.wall_ms,
         names_artifact: false,
         writes_outside: None,
+        reaches: network::is_on(&policy.network).then(|| "the hosts listed".to_owned()),
         yes_given,
         remembered: false,
     };

@@ -2,10 +2,11 @@
 //!
 //! Before any rule stands a list in code: what no policy can allow.
 
-use super::action::{Act, CloneAction, ExecAction, FileAction, Origin};
+use super::action::{Act, CloneAction, ExecAction, FileAction, HostAction, Origin};
 use super::git_url::check_url;
 use super::judge::{self, ExecFacts, Judgement, by};
 use super::model::{Decision, Policy, Remember};
+use super::network;
 use super::permit::{Asking, Denial, Permit, Question, Reach, Verdict, digest_of};
 use super::text;
 use crate::protocol::event::Approver;
@@ -48,6 +49,7 @@ pub fn decide_exec(policy: &Policy, standing: &Standing, act: ExecAction) -> Ver
         wall_limit_ms: act.sandbox.limits.wall_ms,
         names_artifact: act.names_artifact,
         writes_outside: writes_outside(&act.sandbox),
+        reaches: reaches(&act.sandbox),
         yes_given: standing.yes_given,
         remembered,
     };
@@ -84,6 +86,28 @@ pub fn decide_file(policy: &Policy, act: FileAction) -> Verdict<FileAction> {
         return denied(by::WORKSPACE, why);
     }
     let judgement = judge::file(policy);
+    verdict(act, judgement, Reach::Once)
+}
+
+/// Decides about one more host. A host that no policy can list is denied; one that is listed needs no
+/// question; any other is a person's to allow, and never `--yes`'s.
+pub fn decide_host_action(policy: &Policy, act: HostAction) -> Verdict<HostAction> {
+    if act.policy != policy.digest() {
+        return denied(by::ALWAYS, OTHER_POLICY.to_owned());
+    }
+    if !network::is_on(&policy.network) {
+        let why =
+            "this run has no network at all: network.mode = \"proxy\" in the policy gives it one";
+        return denied(by::NETWORK, why.to_owned());
+    }
+    if let Err(error) = network::check_host(&act.host, None) {
+        return denied(by::NETWORK, format!("{error}; {}", error.remedy()));
+    }
+    if act.host.starts_with("*.") || act.port == 0 {
+        let why = "one host and one port are asked for at a time";
+        return denied(by::NETWORK, why.to_owned());
+    }
+    let judgement = judge::host(policy, network::line(&act.host, act.port));
     verdict(act, judgement, Reach::Once)
 }
 
@@ -166,6 +190,18 @@ fn writes_outside(spec: &SandboxSpec) -> Option<String> {
         .iter()
         .find(|mount| writable(mount.kind, mount.access))
         .map(|mount| text::short(mount.target.as_os_str().as_encoded_bytes()))
+}
+
+/// The hosts it may send to.
+fn reaches(spec: &SandboxSpec) -> Option<String> {
+    const NAMED: usize = 3;
+    let allow = &spec.network.as_ref()?.allow;
+    let hosts: Vec<&str> = allow.iter().map(|rule| rule.host.as_str()).collect();
+    Some(match hosts.len() {
+        0 => "nothing yet, and what is approved later".to_owned(),
+        1..=NAMED => hosts.join(", "),
+        more => format!("{} and {} more", hosts[..NAMED].join(", "), more - NAMED),
+    })
 }
 
 /// Whether a path stays beneath the workspace and out of the protected folders.

@@ -100,6 +100,8 @@ pub struct ExecFacts<'a> {
     pub names_artifact: bool,
     /// A writable mount beyond the workspace: the act is not contained.
     pub writes_outside: Option<String>,
+    /// Hosts it may send to: the act is not contained.
+    pub reaches: Option<String>,
     /// A yes was given to an execution of this run.
     pub yes_given: bool,
     /// A yes was given to exactly this, for the run.
@@ -115,6 +117,7 @@ pub mod by {
     pub const ARTIFACTS: &str = "artifacts.include";
     pub const WALL_TIME: &str = "limits.wall_time";
     pub const GIT: &str = "git";
+    pub const NETWORK: &str = "network.allow";
     pub const WORKSPACE: &str = "workspace";
     pub const ALWAYS: &str = "always";
 }
@@ -159,6 +162,16 @@ pub fn clone(policy: &Policy, line: Option<String>) -> Judgement {
         return wider;
     }
     judge.with_rules(|| judge.default("no rule covers it"))
+}
+
+/// Judges one more host, which `line` would list.
+pub fn host(policy: &Policy, line: String) -> Judgement {
+    let considered = consider(policy, ActionKind::Network, None);
+    let judge = Judge { policy, considered };
+    let why = "the policy does not list it, and everything in the sandbox could send to it";
+    let mut wider = judge.say(policy.approval.default, by::NETWORK, why);
+    wider.widens = Some(line);
+    wider
 }
 
 /// Judges a file operation of ours beneath the workspace: it is contained.
@@ -252,6 +265,9 @@ impl Judge<'_> {
     fn unruled(&self, facts: &ExecFacts<'_>) -> Judgement {
         if let Some(mount) = &facts.writes_outside {
             return self.default(&format!("{mount} is writable beyond the workspace"));
+        }
+        if let Some(hosts) = &facts.reaches {
+            return self.default(&format!("it can send what it reads to {hosts}"));
         }
         let (decision, why) = match (self.policy.approval.contained, facts.yes_given) {
             (Contained::Allow, _) => (Decision::Allow, "it stays inside the sandbox as declared"),

@@ -9,6 +9,7 @@ fn facts(argv: &[Vec<u8>]) -> ExecFacts<'_> {
         wall_limit_ms: Some(1_800_000),
         names_artifact: false,
         writes_outside: None,
+        reaches: None,
         yes_given: false,
         remembered: false,
     }

@@ -45,6 +45,7 @@ fn reached_on_443(host: &str) -> HostRule {
         methods: Vec::new(),
         address: None,
         source: None,
+        private: false,
     }
 }
 
@@ -174,6 +175,7 @@ proptest! {
             wall_limit_ms: None,
             names_artifact: false,
             writes_outside: None,
+            reaches: None,
             yes_given,
             remembered: false,
         };

@@ -142,13 +142,18 @@ pub fn decide_host(allow: &[HostRule], target: &Target<'_>) -> Result<Allowed, H
     if on_port.is_empty() {
         return Err(HostRefusal::Port { host, port });
     }
-    let found = on_port.into_iter().find(|rule| match target.method {
+    let fits = |rule: &&HostRule| match target.method {
         Method::Unasked => true,
         Method::Sealed => rule.methods.is_empty(),
         Method::Named(method) => {
             rule.methods.is_empty() || rule.methods.iter().any(|one| one == method)
         }
-    });
+    };
+    // Of several, the one that says most about where it leads.
+    let found = on_port
+        .into_iter()
+        .filter(fits)
+        .max_by_key(|rule| (rule.address.is_some(), rule.private));
     match (found, target.method) {
         (Some(rule), _) => Ok(Allowed {
             host,
@@ -197,7 +202,7 @@ pub fn decide_address(
         Reach::Never(kind) => Err(kind),
         Reach::Private(kind) => {
             // The user's own configuration of a tool names its mirror, wherever that is.
-            let meant = allowed.rule.address == Some(address) || allowed.rule.source.is_some();
+            let meant = allowed.rule.address == Some(address) || allowed.rule.private;
             match meant || named_itself() {
                 true => Ok(()),
                 false => Err(kind),
@@ -240,7 +245,7 @@ pub fn covers(wide: &HostRule, narrow: &HostRule) -> bool {
 fn meet_rules(a: &HostRule, b: &HostRule) -> Option<HostRule> {
     let host = meet_hosts(&a.host, &b.host)?;
     // An address may be a private one, which a rule without it does not let through.
-    if (a.address, a.source) != (b.address, b.source) {
+    if (a.address, a.source, a.private) != (b.address, b.source, b.private) {
         return None;
     }
     let ports: Vec<u16> = a
@@ -267,6 +272,7 @@ fn meet_rules(a: &HostRule, b: &HostRule) -> Option<HostRule> {
         methods,
         address: a.address,
         source: a.source,
+        private: a.private,
     })
 }
 

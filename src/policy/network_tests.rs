@@ -9,6 +9,7 @@ fn rule(host: &str, ports: &[u16]) -> HostRule {
         methods: Vec::new(),
         address: None,
         source: None,
+        private: false,
     }
 }
 
@@ -205,9 +206,25 @@ fn a_name_that_leads_to_a_private_address_is_refused_unless_that_is_named() {
 }
 
 #[test]
+fn of_two_rules_for_a_host_the_one_with_an_address_counts() {
+    let pinned = HostRule {
+        address: Some("10.0.0.5".parse().unwrap()),
+        ..rule("a.org", &[80])
+    };
+    for allow in [
+        [rule("a.org", &[80]), pinned.clone()],
+        [pinned, rule("a.org", &[80])],
+    ] {
+        let allowed = decide_host(&allow, &target("a.org", 80)).unwrap();
+        assert!(allowed.rule.address.is_some());
+    }
+}
+
+#[test]
 fn metadata_is_refused_even_to_a_source_of_packages() {
     let mirror = HostRule {
         source: Some(crate::protocol::net::SourceAlias::Pip),
+        private: true,
         ..rule("mirror.corp", &[443])
     };
     let allow = [mirror];

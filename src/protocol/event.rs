@@ -149,6 +149,28 @@ pub enum Event {
         bytes: u64,
         notes: Vec<String>,
     },
+    /// Something in the sandbox wanted to reach what it may not. `port` is unknown where only a name was
+    /// asked for.
+    NetworkBlocked {
+        host: String,
+        port: Option<u16>,
+        why: String,
+    },
+    /// A connection is about to be made. `method` is seen in plain HTTP only.
+    NetworkOpened {
+        connection: u64,
+        host: String,
+        port: u16,
+        method: Option<String>,
+    },
+    /// It is over. `sent` and `received` are bytes, `why` is empty where both sides were done.
+    NetworkClosed {
+        connection: u64,
+        address: Option<String>,
+        sent: u64,
+        received: u64,
+        why: String,
+    },
     /// Things the workspace may not keep (links out, setuid bits, new `.git`), moved into the record.
     Quarantined {
         paths: Vec<String>,

@@ -24,6 +24,13 @@ pub struct HostRule {
     /// Why it is here, where no line of the policy names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceAlias>,
+    /// The name may lead to a private address: the user's own configuration names it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub private: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A set of package hosts, read from the user's own configuration of that tool.

@@ -30,6 +30,7 @@ pub struct QuestionView {
 pub enum QuestionBody {
     Exec(Box<ExecView>),
     Clone(CloneView),
+    Host(HostView),
 }
 
 /// An execution as it is shown.
@@ -46,6 +47,9 @@ pub struct ExecView {
     /// How each control holds on this machine.
     pub controls: Controls,
     pub wall_ms: Option<u64>,
+    /// Hosts that were approved for this run, as `host:port`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub granted: Vec<String>,
 }
 
 /// One file of the code tree as it is shown.
@@ -84,6 +88,15 @@ pub struct CloneView {
     pub rev: Option<String>,
     /// Relative to the workspace.
     pub into: String,
+}
+
+/// A host to be reached by everything in the sandbox for the rest of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostView {
+    pub host: String,
+    pub port: u16,
+    /// The model's words.
+    pub reason: String,
 }
 
 /// What was answered.

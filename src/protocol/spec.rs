@@ -16,6 +16,9 @@ pub const WORKSPACE_TARGET: &str = "/workspace";
 /// Where the per-run home (caches; exec allowed, counted) is mounted inside a sandbox.
 pub const HOME_TARGET: &str = "/home/fumehood";
 
+/// Where certificate authorities of the host are mounted inside a sandbox that is given them.
+pub const AUTHORITIES_TARGET: &str = "/.fumehood-authorities.pem";
+
 /// User name inside a sandbox.
 pub const USER_NAME: &str = "fumehood";
 
@@ -67,6 +70,8 @@ pub enum MountKind {
     Environment,
     /// A file of the GPU driver.
     Driver,
+    /// Certificate authorities of the host.
+    Authorities,
 }
 
 /// One bind mount. `device` and `inode` are those of the source when it was judged: the thing that

@@ -292,6 +292,8 @@ async fn obey(
                 let _ = say.send(FromInit::Pong { seq });
             }
             ToInit::Shutdown => return,
+            // A fake init opens no streams.
+            ToInit::Network { .. } => {}
             ToInit::Start(start) => {
                 let Some((seat, strings)) = take_seat(&start, streams).await else {
                     return;

@@ -14,6 +14,7 @@
 pub mod backend;
 mod channel;
 pub mod docker;
+pub mod egress;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod finding;

@@ -45,13 +45,18 @@ struct Arguments {
 #[async_trait]
 impl Tool for ExecTool {
     fn spec(&self) -> ToolSpec {
+        let network = match self.bench.spec().network {
+            None => "no network",
+            Some(_) => "no network but the hosts listed",
+        };
         ToolSpec {
             name: "exec".into(),
-            description: "Runs a program in the sandbox and returns its output and how it ended. \
+            description: format!(
+                "Runs a program in the sandbox and returns its output and how it ended. \
                 Give either `command`, one string for `sh -c`, or `argv`, a list without a shell. \
-                It starts in /workspace. No terminal, no input, no network. Everything it leaves \
+                It starts in /workspace. No terminal, no input, {network}. Everything it leaves \
                 running is ended with it."
-                .into(),
+            ),
             schema: json!({
                 "type": "object",
                 "properties": {
@@ -85,9 +90,13 @@ impl Tool for ExecTool {
         out.finish();
         err.finish();
         Ok(match executed {
-            Executed::Ran { exit, changed, .. } => ToolOutput {
+            Executed::Ran {
+                exit,
+                changed,
+                blocked,
+            } => ToolOutput {
                 ok: exit.outcome.is_success(),
-                text: report(&exit, &changed, &capture.take(FOR_MODEL).text),
+                text: report(&exit, (&changed, &blocked), &capture.take(FOR_MODEL).text),
             },
             Executed::Denied(denial) => ToolOutput::failed(format!(
                 "Not run: {denial}. Do not try the same again; change what was objected to, or ask."
@@ -145,7 +154,7 @@ fn cwd(given: Option<&str>) -> Result<String, String> {
     Ok(path.display().to_string())
 }
 
-fn report(exit: &Exit, changed: &[String], output: &str) -> String {
+fn report(exit: &Exit, (changed, blocked): (&[String], &[String]), output: &str) -> String {
     let seconds = exit.usage.wall_ms as f64 / 1000.0;
     let mut text = format!("{}, after {seconds:.1} s\n", exit.outcome);
     if let Some(advice) = advice(exit.outcome) {
@@ -171,6 +180,9 @@ fn report(exit: &Exit, changed: &[String], output: &str) -> String {
             "files changed: {}{more}\n",
             changed[..named].join(", ")
         ));
+    }
+    for line in blocked {
+        text.push_str(&format!("network: {line}\n"));
     }
     if output.trim().is_empty() {
         text.push_str("(no output)\n");

@@ -18,6 +18,7 @@ pub mod desk;
 pub mod door;
 pub mod exec;
 pub mod files;
+pub mod host;
 mod router;
 mod tee;
 

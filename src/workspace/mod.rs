@@ -40,7 +40,7 @@ pub use files::{Edited, Listed, ListedKind, Listing, MAX_EDIT, Written};
 pub use hash::Hash;
 pub use named::{Named, read_named};
 pub use names::names_artifact;
-pub use place::{Opening, Place, Stock, Workspace, make_blank, make_home};
+pub use place::{Opening, Place, Stock, Workspace, make_authorities, make_blank, make_home};
 pub use quarantine::{Done, Quarantined};
 pub use remove::{remove_tree, size_on_disk};
 pub use snapshot::{Entry, Snapshot, SnapshotRequest, code_tree};

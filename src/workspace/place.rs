@@ -22,6 +22,7 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, Gid, Uid};
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -319,13 +320,25 @@ pub fn make_home(run_dir: &Path, uid: u32, gid: u32) -> Result<Place, WorkspaceE
 
 /// An empty file of the run's, to cover what a sandbox may not see.
 pub fn make_blank(run_dir: &Path) -> Result<Place, WorkspaceError> {
-    let path = resolve(run_dir)?.join("blank");
-    let file = fs::OpenOptions::new()
+    make_file(run_dir, "blank", "")
+}
+
+/// A file of the run's with certificate authorities, for a sandbox to read.
+pub fn make_authorities(run_dir: &Path, certificates: &str) -> Result<Place, WorkspaceError> {
+    make_file(run_dir, "authorities.pem", certificates)
+}
+
+/// Readable for everybody, for it is mounted for another user.
+fn make_file(run_dir: &Path, name: &str, text: &str) -> Result<Place, WorkspaceError> {
+    let path = resolve(run_dir)?.join(name);
+    let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o444)
         .open(&path)
         .map_err(WorkspaceError::io("create", &path))?;
+    file.write_all(text.as_bytes())
+        .map_err(WorkspaceError::io("write", &path))?;
     let found = file
         .metadata()
         .map_err(WorkspaceError::io("look at", &path))?;

@@ -99,6 +99,7 @@ impl Hands {
             workspace: Arc::new(workspace),
             texts: Texts::create(&record.blobs_dir()).unwrap(),
             desk: Desk::new(record.clone(), Arc::new(Nobody)),
+            outside: fumehood::sandbox::egress::Outside::new(None, Vec::new()),
         });
         let router = Router::new(file_tools(&Arc::new(bench.unwrap())));
         Self {

@@ -2,8 +2,9 @@
 
 use fumehood::sandbox::init_binary;
 use fumehood::sandbox::wire::{
-    self, Entered, FromInit, MAX_FROM_INIT, PROTOCOL_VERSION, Purpose, StartError, StartStep,
-    StepExit, StepLimits, StreamHead, ToInit, WaitStatus, World, WorldMemory, WorldSystem,
+    self, Entered, FromInit, MAX_FROM_INIT, PROTOCOL_VERSION, Purpose, Resolver, StartError,
+    StartStep, StepExit, StepLimits, StreamHead, ToInit, WaitStatus, World, WorldMemory,
+    WorldSystem,
 };
 use std::ffi::OsString;
 use std::fs;
@@ -92,6 +93,7 @@ fn world() -> World {
         shm_size: 1 << 20,
         cgroups: Vec::new(),
         memory: WorldMemory::Watched,
+        resolver: Resolver::Nobody,
         purpose: Purpose::Serve,
     }
 }

@@ -13,6 +13,7 @@ mod boundaries;
 mod boxes;
 mod conformance;
 mod docker;
+mod egress;
 mod env;
 mod exec;
 mod fake_llm;

@@ -276,6 +276,7 @@ fn planned(policy: &Policy, backend: BackendKind, root: RootFs, dir: &Path) -> S
         python: None,
         gpus: None,
         passed: &BTreeMap::new(),
+        network: None,
         typed: &BTreeMap::new(),
         hostname: "stage",
         cores: 2,

@@ -103,6 +103,7 @@ fn exec(argv: &[&str], files: Vec<FileView>) -> QuestionView {
             sandbox: spec(),
             controls: controls(),
             wall_ms: None,
+            granted: Vec::new(),
         })),
     }
 }

@@ -14,7 +14,7 @@ mod sandbox;
 use crate::context::sanitise::{visible, visible_lines};
 use crate::policy::unit;
 use crate::protocol::question::{
-    CloneView, ExecView, FileChange, FileView, QuestionBody, QuestionView,
+    CloneView, ExecView, FileChange, FileView, HostView, QuestionBody, QuestionView,
 };
 use anstyle::{AnsiColor, Style};
 use page::Page;
@@ -55,6 +55,7 @@ pub(super) fn question(question: &QuestionView, shape: Shape, fold: Fold) -> Sho
     match &question.body {
         QuestionBody::Exec(view) => exec(&mut page, view),
         QuestionBody::Clone(view) => clone(&mut page, view),
+        QuestionBody::Host(view) => host(&mut page, view),
     }
     if let Some(line) = &question.widens {
         page.gap();
@@ -225,4 +226,16 @@ fn clone(page: &mut Page, view: &CloneView) {
         "Nothing in it is run; what is later run from it asks as the policy says.",
         DIM,
     );
+}
+
+fn host(page: &mut Page, view: &HostView) {
+    page.title("May this host be reached for the rest of this run?");
+    page.gap();
+    let at = crate::policy::network::joined(&visible(&view.host), view.port);
+    page.code("  ", &at, BOLD);
+    page.prose(
+        "Everything in the sandbox may then send anything it can read to it, under any account there.",
+        YELLOW,
+    );
+    page.prose(&format!("The model says: {}", visible(&view.reason)), DIM);
 }

@@ -2,7 +2,7 @@
 
 use super::failure::{At, Result};
 use super::identity::INSIDE;
-use crate::wire::Stage;
+use crate::wire::{Resolver, Stage};
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 use std::fs;
@@ -11,9 +11,9 @@ use std::fs;
 const USER: &str = "fumehood";
 
 /// Writes the files beneath the working directory.
-pub(super) fn write(hostname: &str) -> Result<()> {
+pub(super) fn write(hostname: &str, resolver: Resolver) -> Result<()> {
     mkdir("etc", Mode::from_bits_truncate(0o755)).at(Stage::System, "/etc")?;
-    for (name, text) in files(hostname) {
+    for (name, text) in files(hostname, resolver) {
         fs::write(format!("etc/{name}"), text).at(Stage::System, format!("/etc/{name}"))?;
     }
     symlink_mtab()
@@ -23,7 +23,12 @@ fn symlink_mtab() -> Result<()> {
     std::os::unix::fs::symlink("../proc/self/mounts", "etc/mtab").at(Stage::System, "/etc/mtab")
 }
 
-fn files(hostname: &str) -> [(&'static str, String); 9] {
+fn files(hostname: &str, resolver: Resolver) -> [(&'static str, String); 9] {
+    // Present and empty where nobody answers: absent, the resolver asks 127.0.0.1.
+    let (servers, hosts) = match resolver {
+        Resolver::Nobody => ("# There is no network here.\n", "files"),
+        Resolver::Init => ("nameserver 127.0.0.1\n", "files dns"),
+    };
     [
         (
             "passwd",
@@ -44,12 +49,12 @@ fn files(hostname: &str) -> [(&'static str, String); 9] {
         ),
         (
             "nsswitch.conf",
-            "passwd: files\ngroup: files\nshadow: files\nhosts: files\n\
-             networks: files\nprotocols: files\nservices: files\n"
-                .into(),
+            format!(
+                "passwd: files\ngroup: files\nshadow: files\nhosts: {hosts}\n\
+                 networks: files\nprotocols: files\nservices: files\n"
+            ),
         ),
-        // Present and empty: absent, the resolver asks 127.0.0.1.
-        ("resolv.conf", "# There is no network here.\n".into()),
+        ("resolv.conf", servers.into()),
         ("host.conf", "multi on\n".into()),
         // The same in every sandbox: it identifies no machine.
         ("machine-id", "f0000000000000000000000000000000\n".into()),
@@ -63,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_own_name_resolves_without_a_network() {
-        let hosts = files("box").into_iter().find(|(name, _)| *name == "hosts");
+        let hosts = files("box", Resolver::Nobody).into_iter().find(|(name, _)| *name == "hosts");
         assert!(hosts.unwrap().1.contains("127.0.0.1 localhost box\n"));
     }
 }

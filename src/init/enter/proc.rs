@@ -3,7 +3,7 @@
 
 use super::failure::{At, Result, refused};
 use super::mount::{self, Detached, Use};
-use crate::wire::Stage;
+use crate::wire::{Resolver, Stage};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
@@ -66,15 +66,18 @@ const EMPTY_FILES: [&str; 28] = [
 /// How many namespaces of each kind may be made beneath this one. `time` came with 5.6.
 const COUNTS: [&str; 8] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"];
 
+/// From which port on anybody may listen.
+const LOW_PORTS: &str = "net/ipv4/ip_unprivileged_port_start";
+
 /// Open files that take a zero once the last mount is done: a detached mount counts as a namespace.
-pub(super) struct Zeros(Vec<(&'static str, File)>);
+pub(super) struct Zeros(Vec<(String, File)>);
 
 impl Zeros {
-    /// From here on no process of the world can make a namespace, filter or not.
+    /// From here on no process of the world can make a namespace, filter or not; and where names are
+    /// asked of init, ports have no owner.
     pub(super) fn write(self) -> Result<()> {
-        for (kind, mut file) in self.0 {
-            file.write_all(b"0")
-                .at(Stage::Proc, format!("max_{kind}_namespaces"))?;
+        for (name, mut file) in self.0 {
+            file.write_all(b"0").at(Stage::Proc, name)?;
         }
         Ok(())
     }
@@ -84,7 +87,7 @@ impl Zeros {
 pub(super) fn build(
     root: &OwnedFd,
     topology: Vec<(PathBuf, Detached)>,
-    driver: &[(String, String)],
+    (driver, resolver): (&[(String, String)], Resolver),
 ) -> Result<Zeros> {
     mkdir("proc", Mode::from_bits_truncate(0o555)).at(Stage::Proc, "/proc")?;
     mount::mount_new(
@@ -94,7 +97,7 @@ pub(super) fn build(
         "hidepid=2",
     )
     .at(Stage::Proc, "mount /proc")?;
-    let zeros = open_counts()?;
+    let zeros = open_zeros(resolver)?;
     for path in READ_ONLY {
         cover(root, path, path, Use::ReadOnly)?;
     }
@@ -152,12 +155,14 @@ fn cover(root: &OwnedFd, source: &str, target: &str, allowed: Use) -> Result<()>
         .at(Stage::Proc, target)
 }
 
-fn open_counts() -> Result<Zeros> {
+fn open_zeros(resolver: Resolver) -> Result<Zeros> {
+    let counts = COUNTS.map(|kind| format!("user/max_{kind}_namespaces"));
+    let ports = (resolver == Resolver::Init).then(|| LOW_PORTS.to_owned());
     let mut files = Vec::new();
-    for kind in COUNTS {
-        let path = format!("proc/sys/user/max_{kind}_namespaces");
+    for name in counts.into_iter().chain(ports) {
+        let path = format!("proc/sys/{name}");
         match File::options().write(true).open(&path) {
-            Ok(file) => files.push((kind, file)),
+            Ok(file) => files.push((name, file)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).at(Stage::Proc, path),
         }

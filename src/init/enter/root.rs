@@ -37,11 +37,11 @@ pub(super) fn build(world: &World, sources: Sources) -> Result<Zeros> {
         topology,
         mounts,
     } = sources;
-    etc::write(&world.hostname)?;
+    etc::write(&world.hostname, world.resolver)?;
     attach_system(&root, world, system)?;
     dev::build(&root, devices, world.shm_size)?;
     make_tmp(world)?;
-    let zeros = proc::build(&root, topology, &world.driver)?;
+    let zeros = proc::build(&root, topology, (&world.driver, world.resolver))?;
     attach_mounts(&root, mounts)?;
     drop(root);
     enter()?;

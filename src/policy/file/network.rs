@@ -104,6 +104,7 @@ impl<'v> Entry<'v> {
             methods: methods?,
             address: address?,
             source: None,
+            private: false,
         };
         self.check_fit(reader, &rule)
             .then_some(rule)
@@ -156,6 +157,7 @@ fn word(reader: &mut Reader<'_>, at: &At, value: &DeValue<'_>) -> Option<HostRul
         methods: Vec::new(),
         address: None,
         source: None,
+        private: false,
     })
 }
 

@@ -1,11 +1,13 @@
 //! Moves the connection: nothing flows on any stream but while this task runs.
 
 use super::over::{Ending, Over};
+use super::stream::Duplex;
+use crate::sandbox::wire::MAX_OUTBOUND_STREAMS;
 use std::future::poll_fn;
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter, Join};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use yamux::{Config, Connection, ConnectionError, FrameDecodeError, Mode, Stream};
 
 /// Below the multiplexer, which writes a header and a body at a time.
@@ -14,9 +16,11 @@ const BUFFER: usize = 64 * 1024;
 /// Streams of a connection: three for each step, and some that are being let go.
 const MAX_STREAMS: usize = 256;
 
-/// What init may send unread on all streams together: the window of each stream, and this much that
-/// fast readers win on top.
-const WINDOW: usize = MAX_STREAMS * yamux::DEFAULT_CREDIT as usize + 32 * 1024 * 1024;
+/// What fast readers win on top of the window of each stream.
+const EXTRA: usize = 32 * 1024 * 1024;
+
+/// Streams of init's own that wait to be taken.
+pub(super) type Inbound = Option<mpsc::Sender<Duplex>>;
 
 /// Somebody wants a stream. The answer is `None` when there are too many.
 pub(super) type Request = oneshot::Sender<Option<Stream>>;
@@ -32,20 +36,26 @@ type Pipe = Compat<
 pub(super) fn spawn(
     from_init: Box<dyn AsyncRead + Send + Unpin>,
     to_init: Box<dyn AsyncWrite + Send + Unpin>,
-    ending: Ending,
+    (inbound, ending): (Inbound, Ending),
 ) -> mpsc::Sender<Request> {
     let pipe = tokio::io::join(
         BufReader::with_capacity(BUFFER, from_init),
         BufWriter::with_capacity(BUFFER, to_init),
     );
     let mut config = Config::default();
-    config.set_max_num_streams(MAX_STREAMS);
-    config.set_max_connection_receive_window(Some(WINDOW));
+    let streams = match inbound {
+        Some(_) => MAX_STREAMS + MAX_OUTBOUND_STREAMS,
+        None => MAX_STREAMS,
+    };
+    config.set_max_num_streams(streams);
+    // What init may send unread on all streams together.
+    config
+        .set_max_connection_receive_window(Some(streams * yamux::DEFAULT_CREDIT as usize + EXTRA));
     let connection = Connection::new(pipe.compat(), config, Mode::Client);
     let (send, requests) = mpsc::channel(1);
     tokio::spawn(async move {
         let ended = Ended(ending);
-        let over = drive(connection, requests, &ended.0).await;
+        let over = drive(connection, requests, (&inbound, &ended.0)).await;
         ended.0.set(over);
     });
     send
@@ -64,7 +74,7 @@ impl Drop for Ended {
 async fn drive(
     mut connection: Connection<Pipe>,
     mut requests: mpsc::Receiver<Request>,
-    ending: &Ending,
+    (taker, ending): (&Inbound, &Ending),
 ) -> Over {
     loop {
         tokio::select! {
@@ -80,10 +90,14 @@ async fn drive(
                 // Whoever asked may have gone away; then the stream is dropped.
                 let _ = reply.send(opened);
             }
-            inbound = poll_fn(|cx| connection.poll_next_inbound(cx)) => return match inbound {
-                Some(Ok(_)) => Over::Protocol("it opened a stream of its own".to_owned()),
-                Some(Err(error)) => broken(&error),
-                None => broken(&ConnectionError::Closed),
+            inbound = poll_fn(|cx| connection.poll_next_inbound(cx)) => match (inbound, taker) {
+                // One too many at once is dropped, which its client sees.
+                (Some(Ok(stream)), Some(taker)) => drop(taker.try_send(stream.compat())),
+                (Some(Ok(_)), None) => {
+                    return Over::Protocol("it opened a stream of its own".to_owned());
+                }
+                (Some(Err(error)), _) => return broken(&error),
+                (None, _) => return broken(&ConnectionError::Closed),
             },
             over = ending.reached() => return over,
         }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What comes out of the pipe is hostile: frames are bounded, windows are bounded, init may open no
-//! stream, and every message must fit the state of its step. It knows nothing of leases, specs and
+//! stream unless somebody takes them, and every message must fit the state of its step. It knows nothing of leases, specs and
 //! policies; those are [`running`](super::running)'s. The multiplexer is named nowhere else on the host.
 
 mod control;
@@ -21,9 +21,10 @@ mod stream;
 
 pub(super) use ledger::Heard;
 pub(super) use over::{Ending, Over};
-pub(super) use stream::{Input, Next, Output};
+pub(super) use stream::{Duplex, Input, Next, Output};
 
 use super::wire::{self, MAX_TO_INIT, StartStep, StreamHead, ToInit};
+use crate::protocol::net::PROXY_PORT;
 use control::Pulse;
 use ledger::Ledger;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,13 +89,16 @@ impl Drop for Ticket {
 }
 
 impl Channel {
-    /// Opens the connection and shakes hands. How long that may take is the caller's to say.
+    /// Opens the connection and shakes hands. How long that may take is the caller's to say. Streams
+    /// that init opens go to `inbound`; without it, that is nonsense.
     pub(super) async fn open(
         from_init: Box<dyn AsyncRead + Send + Unpin>,
         to_init: Box<dyn AsyncWrite + Send + Unpin>,
+        inbound: Option<mpsc::Sender<Duplex>>,
     ) -> (Self, Result<(), Over>) {
         let ending = Ending::default();
-        let streams = driver::spawn(from_init, to_init, ending.clone());
+        let connects = inbound.is_some();
+        let streams = driver::spawn(from_init, to_init, (inbound, ending.clone()));
         let (say, to_say) = mpsc::unbounded_channel();
         let channel = Self {
             streams,
@@ -103,6 +107,9 @@ impl Channel {
             ending,
         };
         let hello = channel.greet(to_say).await;
+        if connects {
+            channel.say(&ToInit::Network { proxy: PROXY_PORT });
+        }
         (channel, hello)
     }
 

@@ -3,9 +3,13 @@
 use crate::sandbox::wire::{self, StreamHead};
 use futures_util::{AsyncWriteExt as _, FutureExt as _, StreamExt as _};
 use std::io;
+use tokio_util::compat::Compat;
 use yamux::Packet;
 
 pub(super) type Raw = yamux::Stream;
+
+/// A stream that init opened, both ways.
+pub(crate) type Duplex = Compat<yamux::Stream>;
 
 /// From the program to the host. Dropped before its end, it tells the program that nobody reads.
 pub(crate) struct Output(Raw);

@@ -118,6 +118,11 @@ fn host_config(plan: &Plan<'_>) -> Result<api::HostConfig, SandboxError> {
     let Plan { spec, engine, .. } = plan;
     Ok(api::HostConfig {
         network_mode: Some("none".to_owned()),
+        // Init answers for names on the loopback, whose low ports have no owner.
+        sysctls: spec.network.as_ref().map(|_| {
+            let low_ports = "net.ipv4.ip_unprivileged_port_start".to_owned();
+            HashMap::from([(low_ports, "0".to_owned())])
+        }),
         // Else a copy of the machine's resolv.conf, with its addresses, would lie inside.
         dns: Some(vec!["127.0.0.1".to_owned()]),
         dns_search: Some(vec![".".to_owned()]),

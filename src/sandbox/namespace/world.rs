@@ -5,7 +5,7 @@ use crate::protocol::device::{DeviceNode, Devices};
 use crate::protocol::spec::{Access, BackendKind, Mount, RootFs, SandboxSpec};
 use crate::sandbox::backend::SandboxError;
 use crate::sandbox::wire::{
-    Purpose, StepLimits, World, WorldDevice, WorldMemory, WorldMount, WorldSystem,
+    Purpose, Resolver, StepLimits, World, WorldDevice, WorldMemory, WorldMount, WorldSystem,
 };
 use std::path::Path;
 
@@ -35,6 +35,10 @@ pub(super) fn world(
         shm_size: spec.shm,
         cgroups: groups.to_join(),
         memory: memory(groups.enforced()),
+        resolver: match spec.network {
+            Some(_) => Resolver::Init,
+            None => Resolver::Nobody,
+        },
         purpose: Purpose::Serve,
     })
 }
@@ -56,6 +60,7 @@ pub(super) fn probe(ids: (u32, u32), system: &[WorldSystem], groups: &MadeGroups
         shm_size: 1 << 20,
         cgroups: groups.to_join(),
         memory: memory(groups.enforced()),
+        resolver: Resolver::Nobody,
         purpose: Purpose::Probe,
     }
 }

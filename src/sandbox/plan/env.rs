@@ -1,8 +1,9 @@
 //! The environment of a sandbox: what it says about itself, then what was asked for.
 
-use super::{PlanError, PlanInput};
+use super::{NetworkFacts, PlanError, PlanInput};
 use crate::policy::names;
-use crate::protocol::spec::{HOME_TARGET, USER_NAME};
+use crate::protocol::net::PROXY_PORT;
+use crate::protocol::spec::{AUTHORITIES_TARGET, HOME_TARGET, USER_NAME};
 use std::collections::BTreeMap;
 
 /// `PATH` inside, before an environment's folder is put in front.
@@ -25,6 +26,21 @@ const THREADS: [&str; 5] = [
     "OPENBLAS_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "RAYON_NUM_THREADS",
+];
+
+/// Variables by which clients find a proxy. Some read only one spelling.
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
+
+/// Variables by which clients find certificate authorities.
+const AUTHORITIES: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "CONDA_SSL_VERIFY",
 ];
 
 /// Later ones win; none of the user's may touch what the sandbox says about itself.
@@ -62,6 +78,9 @@ fn own_env(input: &PlanInput<'_>) -> BTreeMap<String, String> {
             env.insert(name.to_owned(), threads.to_string());
         }
     }
+    if let Some(facts) = input.network {
+        env.extend(network(facts));
+    }
     let mut path: Vec<&str> = Vec::new();
     if let Some(python) = input.python {
         env.extend(python.env.clone());
@@ -72,6 +91,23 @@ fn own_env(input: &PlanInput<'_>) -> BTreeMap<String, String> {
     path.push(PATH);
     path.extend(programs.as_deref());
     env.insert("PATH".to_owned(), path.join(":"));
+    env
+}
+
+/// The proxy is for clients that know one; the others find the same way by names.
+fn network(facts: &NetworkFacts) -> BTreeMap<String, String> {
+    let mut env = facts.env.clone();
+    for name in PROXIES {
+        env.insert(name.to_owned(), format!("http://127.0.0.1:{PROXY_PORT}"));
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        env.insert(name.to_owned(), "localhost,127.0.0.1,::1".to_owned());
+    }
+    if facts.authorities.is_some() {
+        for name in AUTHORITIES {
+            env.insert(name.to_owned(), AUTHORITIES_TARGET.to_owned());
+        }
+    }
     env
 }
 

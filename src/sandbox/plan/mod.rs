@@ -17,6 +17,7 @@ use super::gpu::DriverFile;
 use crate::policy::model::Policy;
 use crate::policy::names::{EnvError, TargetError};
 use crate::protocol::device::Devices;
+use crate::protocol::net::Network;
 use crate::protocol::spec::{BackendKind, Limits, Mount, RootFs, SandboxSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,6 +82,17 @@ pub struct GpuFacts<'a> {
     pub files: &'a [DriverFile],
 }
 
+/// What the network of a sandbox comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkFacts {
+    /// With the hosts of package sources.
+    pub network: Network,
+    /// Where those packages come from, for tools inside.
+    pub env: BTreeMap<String, String>,
+    /// A file of certificates that is handed in.
+    pub authorities: Option<Source>,
+}
+
 /// Everything a plan is made from.
 #[derive(Debug)]
 pub struct PlanInput<'a> {
@@ -98,6 +110,8 @@ pub struct PlanInput<'a> {
     pub python: Option<&'a PythonEnv>,
     /// Claimed for this run; see [`super::gpu`].
     pub gpus: Option<GpuFacts<'a>>,
+    /// `None` is no network.
+    pub network: Option<&'a NetworkFacts>,
     /// Values of the user's variables that the policy passes on by name.
     pub passed: &'a BTreeMap<String, String>,
     /// What the user typed (`--env`).
@@ -201,7 +215,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<SandboxSpec, PlanError> {
         hostname: input.hostname.to_owned(),
         limits: limits(input.policy),
         env: env::env(input)?,
-        network: None,
+        network: input.network.map(|facts| facts.network.clone()),
         stop_grace_ms: input.policy.process.stop_grace_ms,
         require: input.policy.required(),
         devices: input

@@ -2,7 +2,9 @@
 
 use super::{PlanError, PlanInput, PythonEnv, Source, WorkspaceFacts};
 use crate::policy::names;
-use crate::protocol::spec::{Access, HOME_TARGET, Mount, MountKind, WORKSPACE_TARGET};
+use crate::protocol::spec::{
+    AUTHORITIES_TARGET, Access, HOME_TARGET, Mount, MountKind, WORKSPACE_TARGET,
+};
 use std::path::{Component, Path, PathBuf};
 
 /// All of them, none at the place of another.
@@ -41,6 +43,15 @@ pub(super) fn mounts(input: &PlanInput<'_>) -> Result<Vec<Mount>, PlanError> {
         mounts.extend(environment(input, python, &mounts)?);
     }
     mounts.extend(super::gpus::mounts(input));
+    let authorities = input.network.and_then(|facts| facts.authorities.as_ref());
+    mounts.extend(authorities.map(|source| {
+        mount(
+            MountKind::Authorities,
+            source,
+            AUTHORITIES_TARGET.into(),
+            Access::ReadOnly,
+        )
+    }));
     mounts.extend(checked_inputs(input)?);
     check_overlaps(&mounts)?;
     Ok(mounts)

@@ -175,6 +175,7 @@ impl Given {
                 .as_ref()
                 .map(|(devices, files)| GpuFacts { devices, files }),
             passed: &self.passed,
+            network: None,
             typed: &self.typed,
             hostname: "fumehood",
             cores: self.cores,

@@ -18,8 +18,9 @@ mod verdict;
 mod watch;
 
 use super::backend::{Backend, SandboxError, Started};
-use super::channel::{Channel, NotBegun, Over};
-use super::wire::{StartError, StartStep, StepLimits};
+use super::channel::{Channel, Duplex, NotBegun, Over};
+use super::egress::Egress;
+use super::wire::{MAX_OUTBOUND_STREAMS, StartError, StartStep, StepLimits};
 use crate::policy::action::ExecAction;
 use crate::policy::permit::Permit;
 use crate::protocol::control::{Control, Controls, Strength};
@@ -29,7 +30,8 @@ use held::{Guardian, Held};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use watch::Watch;
@@ -47,6 +49,38 @@ pub struct Sandbox {
     held: Arc<Held>,
     watch: Watch,
     guardian: Guardian,
+    outside: Outside,
+}
+
+/// The task that serves what init opens, where there is a network.
+struct Outside(Option<JoinHandle<()>>);
+
+impl Outside {
+    /// Cuts what is open, and waits until all of it is recorded.
+    async fn end(mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+            // It was aborted, or had ended: both are the end.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+fn connect(egress: Option<Egress>) -> (Option<mpsc::Sender<Duplex>>, Outside) {
+    let Some(egress) = egress else {
+        return (None, Outside(None));
+    };
+    let (inbound, streams) = mpsc::channel(MAX_OUTBOUND_STREAMS);
+    let task = tokio::spawn(egress.serve(streams));
+    (Some(inbound), Outside(Some(task)))
 }
 
 /// What a step reads and writes.
@@ -74,7 +108,27 @@ impl Sandbox {
         spec: &SandboxSpec,
         name: &str,
     ) -> Result<Self, SandboxError> {
+        Self::start_connected(backend, spec, name, None).await
+    }
+
+    /// As [`Self::start`], for a specification with a network: `egress` is where it leads.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; and [`SandboxError::Refused`] where only one of the two has a network.
+    pub async fn start_connected(
+        backend: &dyn Backend,
+        spec: &SandboxSpec,
+        name: &str,
+        egress: Option<Egress>,
+    ) -> Result<Self, SandboxError> {
         let began = Instant::now();
+        if spec.network.is_some() != egress.is_some() {
+            return Err(SandboxError::Refused {
+                what: "network".to_owned(),
+                why: "what is shown and where it leads do not agree".to_owned(),
+                remedy: "make the plan anew".to_owned(),
+            });
+        }
         let controls = backend.controls().await?;
         check_required(spec, &controls)?;
         let watched = Watch::prepare(spec).await?;
@@ -85,7 +139,8 @@ impl Sandbox {
         } = backend.start(spec, name).await?;
         let step_limits = lease.step_limits();
         let held = Arc::new(Held::new(lease));
-        let opening = timeout(HANDSHAKE, Channel::open(from_init, to_init));
+        let (inbound, outside) = connect(egress);
+        let opening = timeout(HANDSHAKE, Channel::open(from_init, to_init, inbound));
         let channel = match opening.await {
             Ok((channel, Ok(()))) => channel,
             Ok((_, Err(over))) => return Err(held.give_up(over).await),
@@ -104,6 +159,7 @@ impl Sandbox {
             guardian: Guardian::spawn(channel.ending(), Arc::clone(&held)),
             channel,
             held,
+            outside,
         })
     }
 
@@ -146,6 +202,7 @@ impl Sandbox {
     pub async fn end(self) -> Result<(), SandboxError> {
         let began = Instant::now();
         drop(self.channel);
+        self.outside.end().await;
         let done = self.guardian.done().await;
         tracing::debug!(name = self.name, took = ?began.elapsed(), ok = done.is_ok(), "sandbox gone");
         done

@@ -12,25 +12,30 @@
 
 mod approve;
 mod gpus;
+mod network;
 mod step;
 
 use super::ToolStop;
 use super::desk::Desk;
-use crate::policy::action::Origin;
+use crate::policy::action::{HostAction, Origin};
 use crate::policy::gate::Standing;
 use crate::policy::model::Policy;
-use crate::policy::permit::Denial;
+use crate::policy::network::joined;
+use crate::policy::permit::{Denial, Permit};
 use crate::protocol::control::Controls;
 use crate::protocol::event::Event;
 use crate::protocol::ids::{Digest, RunId, StepNumber};
+use crate::protocol::net::HostRule;
 use crate::protocol::outcome::Exit;
 use crate::protocol::spec::{RootFs, SandboxSpec};
 use crate::sandbox::Sandbox;
 use crate::sandbox::backend::{Backend, SandboxError};
+use crate::sandbox::egress::{Egress, Grants, Outside};
 use crate::sandbox::gpu::Meter;
 use crate::sandbox::owner::{Owner, sandbox_name};
 use crate::sandbox::wire::StartError;
 use crate::workspace::{Artifacts, Snapshot, Texts, Workspace, WorkspaceError};
+use network::{Blocked, Told};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +59,8 @@ pub struct BenchSetup {
     /// Where small texts of the workspace are kept, for the differences that questions show.
     pub texts: Texts,
     pub desk: Desk,
+    /// How this machine gets out, for a sandbox with a network.
+    pub outside: Outside,
 }
 
 /// One workspace, one sandbox that stays warm, and what has been said yes to.
@@ -63,6 +70,9 @@ pub struct Bench {
     policy_digest: Digest,
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     memory: Mutex<Memory>,
+    /// Hosts that a person approved.
+    grants: Grants,
+    blocked: Blocked,
     steps: AtomicU32,
     meter: OnceCell<Option<Arc<Meter>>>,
     /// Sandboxes started so far: each has a name of its own.
@@ -113,6 +123,8 @@ pub enum Executed {
         exit: Exit,
         /// Files of the workspace that came, changed or went.
         changed: Vec<String>,
+        /// What it wanted of the network and did not get, one line each.
+        blocked: Vec<String>,
     },
     Denied(Denial),
     /// The program was not executed.
@@ -129,6 +141,8 @@ impl Bench {
             setup: Arc::new(setup),
             sandbox: Mutex::new(None),
             memory: Mutex::default(),
+            grants: Grants::default(),
+            blocked: Blocked::default(),
             steps: AtomicU32::new(0),
             meter: OnceCell::new(),
             sandboxes: AtomicU32::new(0),
@@ -210,6 +224,31 @@ impl Bench {
         self.sandbox().await.map(drop)
     }
 
+    /// Lets a host be reached for the rest of the run. Says which.
+    pub fn grant(&self, permit: Permit<HostAction>) -> String {
+        let HostAction { host, port, .. } = permit.into_act();
+        let at = joined(&host, port);
+        self.grants.add(HostRule {
+            host,
+            ports: vec![port],
+            methods: Vec::new(),
+            address: None,
+            source: None,
+            private: false,
+        });
+        at
+    }
+
+    fn egress(&self) -> Option<Egress> {
+        let network = self.setup.spec.network.as_ref()?;
+        let witness = Told {
+            desk: self.setup.desk.clone(),
+            blocked: self.blocked.clone(),
+        };
+        let (grants, outside) = (self.grants.clone(), self.setup.outside.clone());
+        Some(Egress::new(network, grants, outside, Arc::new(witness)))
+    }
+
     /// Ends the sandbox, if one was started.
     pub async fn end(&self) -> Result<(), ToolStop> {
         let Some(sandbox) = self.sandbox.lock().await.take() else {
@@ -234,7 +273,7 @@ impl Bench {
         } = &*self.setup;
         let n = self.sandboxes.fetch_add(1, Ordering::Relaxed) + 1;
         let name = sandbox_name(*owner, run, n);
-        let sandbox = Sandbox::start(&*self.setup.backend, spec, &name)
+        let sandbox = Sandbox::start_connected(&*self.setup.backend, spec, &name, self.egress())
             .await
             .map_err(broken)?;
         self.setup.desk.emit(&Event::SandboxStarted {

@@ -90,7 +90,11 @@ impl Bench {
             log_dropped,
             changed: changed.clone(),
         })?;
-        Ok(Executed::Ran { exit, changed })
+        Ok(Executed::Ran {
+            exit,
+            changed,
+            blocked: self.blocked.take(),
+        })
     }
 
     pub(super) fn log(&self, step: StepNumber, stream: Stream) -> Result<LogWriter, ToolStop> {

@@ -48,11 +48,7 @@ pub(super) fn sandbox(page: &mut Page, view: &ExecView) {
         );
     }
     gpus(page, &spec.devices);
-    limit(
-        page,
-        &view.controls,
-        ("network", "none".to_owned(), Control::NetworkNone),
-    );
+    network(page, view);
     let limits = Limits {
         wall_ms: view.wall_ms.or(spec.limits.wall_ms),
         ..spec.limits.clone()
@@ -92,6 +88,34 @@ fn gpus(page: &mut Page, devices: &Devices) {
     line("", &format!("{opens} {}", nodes.join(", ")), YELLOW);
 }
 
+/// Each host that may be reached, and what that means. Names inside TLS are all that is seen of it.
+fn network(page: &mut Page, view: &ExecView) {
+    let Some(network) = &view.sandbox.network else {
+        let none = ("network", "none".to_owned(), Control::NetworkNone);
+        return limit(page, &view.controls, none);
+    };
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "unlimited".to_owned(), unit::size);
+    let bytes = format!(
+        "{YELLOW}only what is listed{YELLOW:#}: {} out, {} in",
+        size(network.upload_bytes),
+        size(network.download_bytes)
+    );
+    row(page, "network", &bytes);
+    for rule in &network.allow {
+        let source = match rule.source {
+            Some(source) => format!("  {DIM}({source}){DIM:#}"),
+            None => String::new(),
+        };
+        row(page, "", &format!("{}{source}", visible(&rule.to_string())));
+    }
+    for granted in &view.granted {
+        let text = format!("{}  {DIM}(approved for this run){DIM:#}", visible(granted));
+        row(page, "", &text);
+    }
+    let meaning = "whoever may send to a host may send it anything, under any account there";
+    row(page, "", &format!("{DIM}{meaning}{DIM:#}"));
+}
+
 fn root(root: &RootFs) -> String {
     match root {
         RootFs::HostSystem => "this system's own programs, read-only".to_owned(),
@@ -110,7 +134,7 @@ fn shown(mounts: &[Mount]) -> impl Iterator<Item = &Mount> {
 fn is_detail(mount: &Mount) -> bool {
     matches!(
         mount.kind,
-        MountKind::Protected | MountKind::Environment | MountKind::Driver
+        MountKind::Protected | MountKind::Environment | MountKind::Driver | MountKind::Authorities
     ) && mount.access == Access::ReadOnly
 }
 
@@ -129,7 +153,8 @@ fn mount_line(mount: &Mount) -> String {
         | MountKind::Protected
         | MountKind::Input
         | MountKind::Environment
-        | MountKind::Driver => visible(&mount.source.to_string_lossy()),
+        | MountKind::Driver
+        | MountKind::Authorities => visible(&mount.source.to_string_lossy()),
     };
     format!("{target}, {access}: {source}")
 }

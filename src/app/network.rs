@@ -1,0 +1,155 @@
+//! The network of a run: what the policy lists, what the user's own configuration adds to it by the
+//! policy's leave, how this machine itself gets out, and which authorities are handed in.
+
+use super::AppError;
+use super::sources::{self, Found, Places};
+use crate::config::Config;
+use crate::policy::model::{CaHandIn, NetworkPolicy, Policy};
+use crate::policy::network;
+use crate::protocol::net::Network;
+use crate::record::RunRecord;
+use crate::repo::ProxyConfig;
+use crate::sandbox::egress::{Outside, Upstream};
+use crate::sandbox::plan::{NetworkFacts, Source};
+use crate::workspace::make_authorities;
+use std::path::{Path, PathBuf};
+
+/// Where distributions keep the bundle, if the user names none.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Largest bundle: a usual one has 220 KiB.
+const MAX_BUNDLE: u64 = 8 << 20;
+
+/// What of the network goes into the plan, and what the user should know.
+pub(super) struct Networked {
+    pub(super) facts: NetworkFacts,
+    pub(super) notes: Vec<String>,
+}
+
+/// `None` where the policy has no network.
+pub(super) fn networked(
+    config: &Config,
+    policy: &Policy,
+    record: &RunRecord,
+) -> Result<Option<Networked>, AppError> {
+    let wanted = &policy.network;
+    if !network::is_on(wanted) {
+        return Ok(None);
+    }
+    let found = sources::find(&wanted.sources, &places(config));
+    let authorities = match wanted.ca {
+        CaHandIn::None => None,
+        CaHandIn::Host => Some(authorities(config, record)?),
+    };
+    let Found { rules, env, notes } = found;
+    Ok(Some(Networked {
+        facts: NetworkFacts {
+            network: together(wanted, rules),
+            env,
+            authorities,
+        },
+        notes,
+    }))
+}
+
+fn together(wanted: &NetworkPolicy, found: Vec<crate::protocol::net::HostRule>) -> Network {
+    let listed = wanted.allow.iter().cloned();
+    Network {
+        allow: network::normal(listed.chain(found).collect()),
+        upload_bytes: wanted.upload_bytes,
+        download_bytes: wanted.download_bytes,
+    }
+}
+
+fn places(config: &Config) -> Places<'_> {
+    let configured = config
+        .environment
+        .get("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    Places {
+        environment: &config.environment,
+        home: &config.user_home,
+        config: configured.unwrap_or_else(|| config.user_home.join(".config")),
+        root: Path::new("/"),
+    }
+}
+
+/// How this machine gets out: by itself, or by the proxy that the customary variables name.
+pub(super) fn outside(config: &Config) -> Result<Outside, AppError> {
+    let proxies = ProxyConfig::from_variables(&config.environment);
+    let upstream = proxies.https.as_deref().map(Upstream::parse).transpose()?;
+    Ok(Outside::new(upstream, proxies.except))
+}
+
+/// A copy of the certificates in the user's bundle: of a file that holds more, no more.
+fn authorities(config: &Config, record: &RunRecord) -> Result<Source, AppError> {
+    let bundle = config
+        .ca_bundle
+        .clone()
+        .or_else(|| {
+            let there = BUNDLES.iter().map(PathBuf::from);
+            there.into_iter().find(|path| path.is_file())
+        })
+        .ok_or(AppError::NoAuthorities)?;
+    let unreadable = |source| AppError::Authorities {
+        bundle: bundle.clone(),
+        source,
+    };
+    let size = std::fs::metadata(&bundle).map_err(unreadable)?.len();
+    let text = match size {
+        0..=MAX_BUNDLE => std::fs::read_to_string(&bundle).map_err(unreadable)?,
+        _ => return Err(unreadable(std::io::ErrorKind::FileTooLarge.into())),
+    };
+    let certificates = certificates(&text);
+    if certificates.is_empty() {
+        return Err(unreadable(std::io::Error::other("it holds no certificate")));
+    }
+    let place = make_authorities(record.dir(), &certificates)?;
+    Ok(Source {
+        path: place.path,
+        device: place.device,
+        inode: place.inode,
+    })
+}
+
+/// Only the certificates: a bundle may lie in one file with a key.
+fn certificates(text: &str) -> String {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once(BEGIN) {
+        let Some((body, tail)) = after.split_once(END) else {
+            break;
+        };
+        out.push_str(BEGIN);
+        out.push_str(body);
+        out.push_str(END);
+        out.push('\n');
+        rest = tail;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_bundle_only_the_certificates_are_handed_in() {
+        let text = "# mine\n-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n\
+             -----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----\nnote\n\
+             -----BEGIN CERTIFICATE-----\nBBB\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\ncut";
+        assert_eq!(
+            certificates(text),
+            "-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----\n\
+             -----BEGIN CERTIFICATE-----\nBBB\n-----END CERTIFICATE-----\n"
+        );
+    }
+}
