@@ -9,7 +9,11 @@
 //!
 //! A holder that does not come up has said why on standard error, and its exit code is ours.
 
-use super::args::{HoldArgs, SandboxArgs};
+mod launch;
+
+pub(super) use launch::{Held, Hold, Launched, Up, launch, over};
+
+use super::args::HoldArgs;
 use super::doors::{Answers, Show, TerminalDoor};
 use super::failure::{self, Failure};
 use super::request;
@@ -22,159 +26,18 @@ use crate::holder::{
 use crate::policy::model::OnDisconnect;
 use crate::protocol::event::Event;
 use crate::protocol::ids::RunId;
-use crate::record::StoredRun;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
-use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 /// What a holder writes once its stdio is its own.
 const LOG: &str = "holder.log";
-
-/// How long a holder that is told to end while it comes up may take.
-const GRACE: Duration = Duration::from_secs(20);
-
-/// How long a holder may take to be gone after it said that the run is closed.
-const GONE: Duration = Duration::from_secs(10);
-
-/// Bytes of the one line.
-const MAX_LINE: u64 = 64 * 1024;
-
-/// A holder to be started.
-pub(super) struct Hold<'a> {
-    pub(super) sandbox: &'a SandboxArgs,
-    pub(super) service: Held<'a>,
-}
-
-pub(super) enum Held<'a> {
-    Box {
-        name: &'a BoxName,
-        idle_timeout: &'a str,
-    },
-    /// One execution of this.
-    Once(&'a [Vec<u8>]),
-}
-
-/// What came of it.
-pub(super) enum Launched {
-    Up(Up),
-    /// It has said why.
-    Ended(ExitCode),
-}
-
-/// The one line of a holder that is up.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Up {
-    pub(super) run: RunId,
-    pub(super) dir: PathBuf,
-    pub(super) name: Option<String>,
-}
-
-/// Starts it and waits until it is up. Cancelled meanwhile, it is ended.
-pub(super) async fn launch(
-    hold: Hold<'_>,
-    cancel: &CancellationToken,
-) -> Result<Launched, Failure> {
-    let own = match hold.service {
-        Held::Box { .. } => failure::SANDBOX,
-        Held::Once(_) => failure::EXEC_OWN,
-    };
-    let mut child = command(&hold)
-        .spawn()
-        .map_err(|error| Failure::new("failed to start the holder", own).because(&error))?;
-    let Some(stdout) = child.stdout.take() else {
-        return Err(Failure::new("the holder has no standard output", own));
-    };
-    let mut line = Vec::new();
-    let mut reader = BufReader::new(stdout.take(MAX_LINE));
-    tokio::select! {
-        // An error is the end of it, too.
-        _ = reader.read_until(b'\n', &mut line) => {}
-        () = cancel.cancelled() => {
-            end(&mut child).await;
-            return Err(Failure::new("interrupted", failure::INTERRUPTED));
-        }
-    }
-    match serde_json::from_slice(&line) {
-        Ok(up) => Ok(Launched::Up(up)),
-        Err(_) => ended(child, own).await,
-    }
-}
-
-fn command(hold: &Hold<'_>) -> Command {
-    // This very program, also where its file was replaced meanwhile.
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("fumehood")
-        .arg("hold")
-        .args(hold.sandbox.retyped())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(false);
-    match &hold.service {
-        Held::Box { name, idle_timeout } => {
-            command.args(["--idle-timeout", idle_timeout, "--name", name.as_str()]);
-        }
-        Held::Once(argv) => {
-            command.args(["--once", "--"]);
-            command.args(argv.iter().map(|word| OsStr::from_bytes(word)));
-        }
-    }
-    command
-}
-
-async fn ended(mut child: Child, own: u8) -> Result<Launched, Failure> {
-    let status = child
-        .wait()
-        .await
-        .map_err(|error| Failure::new("the holder is lost", own).because(&error))?;
-    match (status.code(), status.signal()) {
-        (Some(code), _) if code != 0 => {
-            let code = u8::try_from(code).unwrap_or(own);
-            Ok(Launched::Ended(ExitCode::from(code)))
-        }
-        (_, Some(signal)) => Err(Failure::new(
-            format!("the holder was killed by signal {signal} while it came up"),
-            own,
-        )),
-        _ => Err(Failure::new("the holder ended before it was up", own)),
-    }
-}
-
-/// TERM, some time, KILL.
-async fn end(child: &mut Child) {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        // It may have ended by itself.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    }
-    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        // Nothing more can be done about one that resists this.
-        let _ = child.kill().await;
-    }
-}
-
-/// Waits until the holder of a closed run is gone, and what it held is free; false where it stays.
-pub(super) async fn over(run: &StoredRun) -> bool {
-    let gone = async {
-        // What cannot be read any more is gone, too.
-        while !run.is_over().unwrap_or(true) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(GONE, gone).await.is_ok()
-}
 
 /// The process itself.
 pub(super) async fn hold(config: &Config, args: HoldArgs) -> Result<ExitCode, Failure> {
@@ -184,6 +47,7 @@ pub(super) async fn hold(config: &Config, args: HoldArgs) -> Result<ExitCode, Fa
     };
     // A leader of a group cannot; then it was started by something else, which sees to it.
     let _ = nix::unistd::setsid();
+    shed();
     let stop = signals::cancel_on_signals().map_err(|error| Failure::of(&error, own))?;
     let service = match args.once {
         true => Service::Once,
@@ -215,6 +79,26 @@ pub(super) async fn hold(config: &Config, args: HoldArgs) -> Result<ExitCode, Fa
     };
     let code = serve(run, (boxes, name), (setup, listener)).await;
     Ok(ExitCode::from(code))
+}
+
+/// Closes what came down from whoever started it, a lock of a script's for one: it would be held as long
+/// as the box. What this process opened itself is closed at an exec, and told by that.
+fn shed() {
+    const CLOSED_AT_EXEC: u32 = nix::libc::O_CLOEXEC.cast_unsigned();
+    let open = fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let open: Vec<i32> = open
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd > 2)
+        .collect();
+    for fd in open {
+        let told = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+        let flags = told.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        if flags.is_some_and(|flags| flags & CLOSED_AT_EXEC == 0) {
+            // One that is gone already is what was wanted.
+            let _ = nix::unistd::close(fd);
+        }
+    }
 }
 
 /// `30m`, or `unlimited`.

@@ -817,3 +817,35 @@ fn a_sandbox_that_is_ended_from_outside_is_replaced() {
     eventually("the old one is gone", || processes(&time) == 0);
     assert_eq!(one.sh("ls -A /tmp; echo new"), "new\n");
 }
+
+/// A script's lock would be held as long as the box is.
+#[test]
+fn a_box_keeps_nothing_open_of_whoever_opened_it() {
+    let env = TestEnv::new();
+    let lock = env.path("work/lock");
+    let program = env!("CARGO_BIN_EXE_fumehood");
+    let script =
+        format!("exec 9>lock; flock 9; {program} box open --name kept --backend namespace");
+    let output = Command::new("/bin/sh")
+        .args(["-c", &script])
+        .env("HOME", env.path("home"))
+        .env("FUMEHOOD_HOME", env.state())
+        .current_dir(env.path("work"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let one = Opened {
+        env: &env,
+        name: "kept".to_owned(),
+    };
+    assert!(fs::File::open(lock).unwrap().try_lock().is_ok());
+    assert_eq!(
+        fs::read_link(format!("/proc/{}/cwd", one.pid())).unwrap(),
+        Path::new("/")
+    );
+    let session = |pid: Pid| nix::unistd::getsid(Some(pid)).unwrap();
+    assert_eq!(session(one.pid()), one.pid());
+    let log = one.run_dir().join("holder.log");
+    let output = fs::read_link(format!("/proc/{}/fd/2", one.pid())).unwrap();
+    assert_eq!(output, fs::canonicalize(log).unwrap());
+}

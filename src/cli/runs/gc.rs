@@ -6,6 +6,7 @@ use crate::cli::failure::{self, Failure};
 use crate::cli::{print, request, say};
 use crate::config::Config;
 use crate::context::sanitise::visible;
+use crate::holder::Boxes;
 use bytesize::ByteSize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,6 +30,10 @@ pub(super) async fn gc(config: &Config, older_than: &str, how: How) -> Result<Ex
     let collected = app::collect(config, age, removal)
         .await
         .map_err(|error| request::app_failure(&error, failure::USAGE))?;
+    if how == How::Remove {
+        // Names of killed boxes; one that does not go is swept by the next look.
+        let _ = Boxes::open(&config.state).list();
+    }
     let mut lines: Vec<String> = collected
         .runs
         .iter()
