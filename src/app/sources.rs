@@ -76,14 +76,6 @@ pub(super) fn find(sources: &[SourceAlias], places: &Places<'_>) -> Found {
     search.found
 }
 
-/// Where a host may lead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    Public,
-    /// The user's own configuration names it: wherever it is, it is meant.
-    Configured,
-}
-
 struct Search<'a> {
     places: &'a Places<'a>,
     found: Found,
@@ -312,7 +304,7 @@ impl Search<'_> {
         if is_here(&host) {
             self.note(format!("{source} gets packages from {host}:{port}, which inside a sandbox is the sandbox itself: give that index a name, and list it with its address"));
         }
-        self.list((source, Reach::Configured), &host, port);
+        self.host(source, &host, port);
         if !url.username().is_empty() || url.password().is_some() {
             self.note(format!(
                 "{source} has credentials for {host}: they are not handed in"
@@ -324,19 +316,15 @@ impl Search<'_> {
         Some(url.to_string().trim_end_matches('/').to_owned())
     }
 
-    /// One of the public hosts of a tool.
+    /// Wherever it is, it is meant: networks of their own send the public names to mirrors of theirs.
     fn host(&mut self, source: SourceAlias, host: &str, port: u16) {
-        self.list((source, Reach::Public), host, port);
-    }
-
-    fn list(&mut self, (source, reach): (SourceAlias, Reach), host: &str, port: u16) {
         let rule = HostRule {
             host: host.to_owned(),
             ports: vec![port],
             methods: Vec::new(),
             address: None,
             source: Some(source),
-            private: reach == Reach::Configured,
+            private: true,
         };
         if !self.found.rules.contains(&rule) {
             self.found.rules.push(rule);

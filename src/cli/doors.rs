@@ -91,9 +91,10 @@ impl Door for TerminalDoor {
                 Event::NetworkClosed {
                     sent: 0,
                     address: None,
+                    why,
                     ..
                 },
-            ) => self.print(event),
+            ) if !why.starts_with("blocked") => self.print(event),
             (Show::JsonLines, _) => {
                 if let Ok(line) = serde_json::to_string(event) {
                     let mut out = std::io::stdout().lock();

@@ -218,7 +218,8 @@ fn moved(paths: &[String]) -> Vec<String> {
 fn network(event: &Event) -> Vec<String> {
     match event {
         Event::NetworkBlocked { why, .. } => vec![format!("    {YELLOW}{why}{YELLOW:#}")],
-        Event::NetworkClosed { why, .. } if !why.is_empty() => {
+        // What was blocked was said by its own event.
+        Event::NetworkClosed { why, .. } if !why.is_empty() && !why.starts_with("blocked") => {
             vec![format!("    {DIM}{why}{DIM:#}")]
         }
         _ => Vec::new(),

@@ -201,7 +201,7 @@ pub fn decide_address(
         Reach::Public => Ok(()),
         Reach::Never(kind) => Err(kind),
         Reach::Private(kind) => {
-            // The user's own configuration of a tool names its mirror, wherever that is.
+            // A source of packages is meant wherever it is: many networks have mirrors of their own.
             let meant = allowed.rule.address == Some(address) || allowed.rule.private;
             match meant || named_itself() {
                 true => Ok(()),

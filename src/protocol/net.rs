@@ -24,7 +24,7 @@ pub struct HostRule {
     /// Why it is here, where no line of the policy names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceAlias>,
-    /// The name may lead to a private address: the user's own configuration names it.
+    /// The name may lead to a private address: a tool of the user's gets its packages there.
     #[serde(default, skip_serializing_if = "is_false")]
     pub private: bool,
 }
