@@ -2,7 +2,7 @@
 
 use super::{AppError, Chosen, SandboxRequest};
 use crate::config::Config;
-use crate::policy::model::BackendChoice;
+use crate::policy::model::{BackendChoice, Policy, RuntimeChoice};
 use crate::protocol::control::Controls;
 use crate::protocol::spec::{BackendKind, RootFs};
 use crate::sandbox::backend::{Backend, SandboxError};
@@ -42,10 +42,20 @@ pub async fn choose_backend(config: &Config, request: &SandboxRequest) -> Result
             request.image.as_ref().or_else(stand_in)
         }
     };
+    let runtime = request.policy.executor.runtime;
+    let without_engine = match (choice, image) {
+        (BackendChoice::Namespace, _) | (BackendChoice::Auto, None) => true,
+        (BackendChoice::Docker, _) | (BackendChoice::Auto, Some(_)) => false,
+    };
+    refuse_runtime(
+        &request.policy,
+        without_engine.then_some(BackendKind::Namespace),
+    )?;
     match (choice, image) {
         (BackendChoice::Docker, Some(image)) => {
             let engine = DockerBackend::connect(init, host).await?;
-            docker(engine, image, "asked for").await
+            let engine = engine.with_runtime(runtime)?;
+            docker(engine, runtime, (image, "asked for")).await
         }
         (BackendChoice::Docker, None) => Err(AppError::NoImage),
         (BackendChoice::Namespace, Some(_)) => Err(AppError::ImageWithoutEngine {
@@ -56,12 +66,44 @@ pub async fn choose_backend(config: &Config, request: &SandboxRequest) -> Result
         // An image was named: without an engine it cannot be had, and nothing else is what was meant.
         (BackendChoice::Auto, Some(image)) => {
             let engine = DockerBackend::connect(init, host).await?;
-            docker(engine, image, "an image was named and an engine answers").await
+            let engine = engine.with_runtime(runtime)?;
+            docker(
+                engine,
+                runtime,
+                (image, "an image was named and an engine answers"),
+            )
+            .await
         }
     }
 }
 
-async fn docker(engine: DockerBackend, image: &str, why: &str) -> Result<Chosen, AppError> {
+/// A runtime that is asked for and cannot be had is no reason to take another.
+fn refuse_runtime(policy: &Policy, backend: Option<BackendKind>) -> Result<(), AppError> {
+    let runtime = policy.executor.runtime;
+    let (why, remedy) = match (runtime, backend) {
+        (RuntimeChoice::Default, _) => return Ok(()),
+        (_, Some(backend)) => (
+            format!("the {backend} backend has no runtimes"),
+            "name an image with --image, for an engine that has it",
+        ),
+        (RuntimeChoice::Runsc | RuntimeChoice::Kata, None) if policy.gpu.devices.count > 0 => (
+            "a GPU is not given through it in this version".to_owned(),
+            "use gpu.devices = \"none\", or executor.runtime = \"default\"",
+        ),
+        (_, None) => return Ok(()),
+    };
+    Err(AppError::Sandbox(SandboxError::Refused {
+        what: format!("executor.runtime = {:?}", runtime.name()),
+        why,
+        remedy: remedy.to_owned(),
+    }))
+}
+
+async fn docker(
+    engine: DockerBackend,
+    runtime: RuntimeChoice,
+    (image, why): (&str, &str),
+) -> Result<Chosen, AppError> {
     let found = engine.resolve_image(image).await?;
     engine.sweep().await?;
     Ok(Chosen {
@@ -69,7 +111,14 @@ async fn docker(engine: DockerBackend, image: &str, why: &str) -> Result<Chosen,
             reference: found.reference,
             id: found.id.clone(),
         },
-        reason: format!("docker: {why}; {image} is {}", found.id),
+        reason: format!(
+            "docker: {why}; {image} is {}{}",
+            found.id,
+            match runtime {
+                RuntimeChoice::Default => String::new(),
+                named => format!("; by {}", named.name()),
+            }
+        ),
         backend: Arc::new(engine),
     })
 }

@@ -6,7 +6,8 @@ use super::model::Policy;
 use super::origin::Level;
 
 /// Names of the built-in policies, tightest first.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
+    "hostile",
     "inspect-repo",
     "locked-down",
     "offline-train",
@@ -24,6 +25,7 @@ pub fn source(name: &str) -> Option<PolicySource> {
         "locked-down" => include_str!("../../policies/locked-down.toml"),
         "offline-train" => include_str!("../../policies/offline-train.toml"),
         "dev-loop" => include_str!("../../policies/dev-loop.toml"),
+        "hostile" => include_str!("../../policies/hostile.toml"),
         "inspect-repo" => include_str!("../../policies/inspect-repo.toml"),
         "gpu-train" => include_str!("../../policies/gpu-train.toml"),
         "gpu-train-multi" => include_str!("../../policies/gpu-train-multi.toml"),
@@ -65,7 +67,10 @@ mod tests {
     fn locked_down_requires_what_the_kernel_can_hold_and_the_others_accept_watched() {
         let require = |name| policy(name).unwrap().executor.require;
         assert_eq!(require("locked-down")[&Control::Memory], Strength::Enforced);
-        for name in NAMES.iter().filter(|name| **name != "locked-down") {
+        for name in NAMES
+            .into_iter()
+            .filter(|name| !["locked-down", "hostile"].contains(name))
+        {
             let require = require(name);
             assert_eq!(require[&Control::Memory], Strength::Watched, "{name}");
             assert_eq!(require[&Control::Cpu], Strength::Watched, "{name}");

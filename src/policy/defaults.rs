@@ -17,6 +17,7 @@ pub fn policy() -> Policy {
         description: String::new(),
         executor: Executor {
             backend: BackendChoice::Auto,
+            runtime: RuntimeChoice::Default,
             require: require(),
         },
         image: ImagePolicy {

@@ -79,7 +79,7 @@ fn of_form(form: &Form) -> Value {
             { "const": "unlimited" },
         ] }),
         Form::Flag { .. } => json!({ "type": "boolean" }),
-        Form::Choice(words) => json!({ "enum": words }),
+        Form::Choice(words) | Form::Pick(words) => json!({ "enum": words }),
         Form::Backend => json!({ "enum": ["auto", "docker", "namespace"] }),
         Form::User => json!({ "anyOf": [
             { "const": "auto" },

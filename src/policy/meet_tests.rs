@@ -81,6 +81,7 @@ prop_compose! {
         wall in amount(),
         cpus in proptest::option::of(1..4_u8),
         backend in select(&[BackendChoice::Auto, BackendChoice::Docker, BackendChoice::Namespace][..]),
+        runtime in select(&[RuntimeChoice::Default, RuntimeChoice::Runsc, RuntimeChoice::Kata][..]),
         user in proptest::option::of(1000..1002_u32),
         contained in select(&[Contained::Allow, Contained::AfterFirstYes, Contained::Ask][..]),
         default in select(&[Decision::Ask, Decision::Deny][..]),
@@ -94,6 +95,7 @@ prop_compose! {
         policy.network.mode = if flags.0 { NetworkMode::Proxy } else { NetworkMode::None };
         policy.limits.cpus = cpus.map(f64::from);
         policy.executor.backend = backend;
+        policy.executor.runtime = runtime;
         policy.process.user = user;
         policy.approval.contained = contained;
         policy.approval.default = default;

@@ -65,6 +65,7 @@ impl Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Executor {
     pub backend: BackendChoice,
+    pub runtime: RuntimeChoice,
     /// The weakest word accepted for each control the policy relies on.
     pub require: BTreeMap<Control, Strength>,
 }
@@ -76,6 +77,31 @@ pub enum BackendChoice {
     Auto,
     Docker,
     Namespace,
+}
+
+/// What builds the container of an engine, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeChoice {
+    /// The engine's `runc` or `crun`; on the namespace backend there is none.
+    Default,
+    Runc,
+    /// gVisor: a kernel of its own in front of the machine's.
+    Runsc,
+    /// A virtual machine.
+    Kata,
+}
+
+impl RuntimeChoice {
+    /// The word of a policy.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Runc => "runc",
+            Self::Runsc => "runsc",
+            Self::Kata => "kata",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -82,6 +82,8 @@ pub(super) enum Form {
     },
     /// One of these words, loosest first.
     Choice(&'static [&'static str]),
+    /// One of these words; the first leaves it open, two others exclude each other.
+    Pick(&'static [&'static str]),
     Backend,
     User,
     Require,
@@ -112,7 +114,7 @@ impl Form {
             (_, Value::Limit(None) | Value::Cores(None)) => quote("unlimited"),
             (Self::Limit { unit, .. }, Value::Limit(Some(amount)))
             | (Self::Amount { unit, .. }, Value::Amount(amount)) => unit.show(*amount),
-            (Self::Choice(words), Value::Choice(index)) => {
+            (Self::Choice(words) | Self::Pick(words), Value::Choice(index)) => {
                 quote(words.get(*index).copied().unwrap_or_default())
             }
             (Self::Only { word, .. }, _) => quote(word),
@@ -141,7 +143,10 @@ impl Form {
             (Value::Limit(a), Value::Limit(b)) => Value::Limit(tighter(a, b, u64::min)),
             (Value::Cores(a), Value::Cores(b)) => Value::Cores(tighter(a, b, f64::min)),
             (Value::Amount(a), Value::Amount(b)) => Value::Amount(a.min(b)),
-            (Value::Choice(a), Value::Choice(b)) => Value::Choice(a.max(b)),
+            (Value::Choice(a), Value::Choice(b)) => match self {
+                Self::Pick(_) if a != b && a.min(b) > 0 => return Err(Clash),
+                _ => Value::Choice(a.max(b)),
+            },
             (Value::Flag(a), Value::Flag(b)) => match self {
                 Self::Flag { strict: true } => Value::Flag(a || b),
                 _ => Value::Flag(a && b),

@@ -434,3 +434,43 @@ fn the_schema_is_printed_for_editors() {
     let memory = &schema["properties"]["limits"]["properties"]["memory"];
     assert_eq!(memory["default"], "4GiB");
 }
+
+#[test]
+fn a_runtime_that_is_absent_is_refused_and_no_other_is_taken() {
+    let env = TestEnv::new();
+    let exec = |args: &[&str]| {
+        env.fumehood()
+            .arg("exec")
+            .args(args)
+            .args(["--", "true"])
+            .assert()
+    };
+    exec(&["--backend", "namespace", "--set", "executor.runtime=runc"])
+        .code(125)
+        .stderr(contains("the namespace backend has no runtimes"));
+    // Without an engine the rest cannot be tried.
+    if std::env::var_os("DOCKER_HOST").is_none() {
+        return;
+    }
+    let image = ["--backend", "docker", "--image", "fumehood-test:base"];
+    exec(&[&image[..], &["--set", "executor.runtime=kata"]].concat())
+        .code(125)
+        .stderr(contains("executor.runtime = \"kata\"").and(contains("the engine has only")));
+    exec(&[&image[..], &["--set", "executor.runtime=runc"]].concat())
+        .success()
+        .stderr(contains("; by runc"));
+    exec(
+        &[
+            &image[..],
+            &[
+                "--set",
+                "executor.runtime=runsc",
+                "--set",
+                "gpu.devices=any:1",
+            ],
+        ]
+        .concat(),
+    )
+    .code(125)
+    .stderr(contains("a GPU is not given through it"));
+}

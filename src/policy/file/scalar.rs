@@ -39,7 +39,7 @@ pub(super) fn read(
         }
         Form::Cores => cores(reader, at, value),
         Form::Flag { .. } => reader.flag(at, value).map(Value::Flag),
-        Form::Choice(words) => word::choice(reader, at, value, words),
+        Form::Choice(words) | Form::Pick(words) => word::choice(reader, at, value, words),
         Form::Backend => backend(reader, at, value),
         Form::User => user(reader, at, value),
         Form::Require => require(reader, at, value),

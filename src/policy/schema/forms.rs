@@ -22,10 +22,22 @@ macro_rules! key {
 }
 
 macro_rules! choice {
-    ($path:literal, [$($word:literal = $value:expr),+], $($field:ident).+, $about:literal) => {
+    ($path:literal, $words:tt, $($field:ident).+, $about:literal) => {
+        one_of!(Choice, $path, $words, $($field).+, $about)
+    };
+}
+
+macro_rules! pick {
+    ($path:literal, $words:tt, $($field:ident).+, $about:literal) => {
+        one_of!(Pick, $path, $words, $($field).+, $about)
+    };
+}
+
+macro_rules! one_of {
+    ($form:ident, $path:literal, [$($word:literal = $value:expr),+], $($field:ident).+, $about:literal) => {
         Key {
             path: $path,
-            form: Form::Choice(&[$($word),+]),
+            form: Form::$form(&[$($word),+]),
             about: $about,
             slot: Slot {
                 get: |policy| {

@@ -2,7 +2,9 @@
 
 use super::Key;
 use super::forms::{amount, fixed, limit};
-use crate::policy::model::{CaHandIn, Contained, Decision, NetworkMode, OnDisconnect, Remember};
+use crate::policy::model::{
+    CaHandIn, Contained, Decision, NetworkMode, OnDisconnect, Remember, RuntimeChoice,
+};
 use crate::policy::value::{Form, Slot, Unit, Value, Words};
 
 const KIB: u64 = 1 << 10;
@@ -39,11 +41,16 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         Backend(executor.backend),
         "What isolates; auto is docker where an engine answers and an image is named, else namespace"
     ),
-    only!(
+    pick!(
         "executor.runtime",
-        "default",
-        &["runc", "runsc", "kata"],
-        "The engine's runtime"
+        [
+            "default" = RuntimeChoice::Default,
+            "runc" = RuntimeChoice::Runc,
+            "runsc" = RuntimeChoice::Runsc,
+            "kata" = RuntimeChoice::Kata
+        ],
+        executor.runtime,
+        "What builds the engine's container, by name; where it is absent nothing starts"
     ),
     REQUIRE,
     key!(

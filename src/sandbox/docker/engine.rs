@@ -6,6 +6,7 @@
 //!
 //! Only unix sockets: the folders of a specification are this machine's, and so must the engine be.
 
+use crate::policy::model::RuntimeChoice;
 use crate::protocol::control::{Control, Controls, Strength};
 use crate::protocol::spec::BackendKind;
 use crate::sandbox::backend::SandboxError;
@@ -225,6 +226,33 @@ fn choose_runtime(info: &SystemInfo) -> Result<String, SandboxError> {
         })
 }
 
+/// What the engine calls the runtime that is asked for; `None` where none is. Pure.
+pub(super) fn named_runtime(
+    info: &SystemInfo,
+    wanted: RuntimeChoice,
+) -> Result<Option<String>, SandboxError> {
+    let names: &[&str] = match wanted {
+        RuntimeChoice::Default => return Ok(None),
+        RuntimeChoice::Runc => &["runc"],
+        RuntimeChoice::Runsc => &["runsc"],
+        RuntimeChoice::Kata => &["kata", "kata-runtime", "io.containerd.kata.v2"],
+    };
+    let known = info.runtimes.clone().unwrap_or_default();
+    let found = names.iter().find(|name| known.contains_key(**name));
+    found.map(|name| Some((*name).to_owned())).ok_or_else(|| {
+        let mut has: Vec<_> = known.into_keys().collect();
+        has.sort();
+        SandboxError::Refused {
+            what: format!("executor.runtime = {:?}", wanted.name()),
+            why: format!("the engine has only {}", has.join(", ")),
+            remedy: format!(
+                "install {} and name it in the engine's configuration, or use another policy",
+                wanted.name()
+            ),
+        }
+    })
+}
+
 fn user_mapping(info: &SystemInfo, socket_owner: u32) -> UserMapping {
     if has_option(info, "rootless") {
         UserMapping::Rootless {
@@ -378,6 +406,31 @@ mod tests {
             .unwrap()
             .retain(|name, _| name == "nvidia");
         assert!(EngineFacts::from_answers(&version, &info, 0).is_err());
+    }
+
+    #[test]
+    fn a_runtime_is_had_by_its_name_or_not_at_all() {
+        let (_, mut info) = answers();
+        let named = |info: &SystemInfo, wanted| named_runtime(info, wanted);
+        assert_eq!(named(&info, RuntimeChoice::Default).unwrap(), None);
+        assert_eq!(named(&info, RuntimeChoice::Runc).unwrap().unwrap(), "runc");
+        for wanted in [RuntimeChoice::Runsc, RuntimeChoice::Kata] {
+            let error = named(&info, wanted).unwrap_err();
+            assert!(error.to_string().contains("runc"), "{error}");
+            assert!(error.remedy().unwrap().contains(wanted.name()));
+        }
+        let runtimes = info.runtimes.as_mut().unwrap();
+        let one = runtimes["runc"].clone();
+        runtimes.insert("kata-runtime".to_owned(), one.clone());
+        runtimes.insert("runsc".to_owned(), one);
+        assert_eq!(
+            named(&info, RuntimeChoice::Kata).unwrap().unwrap(),
+            "kata-runtime"
+        );
+        assert_eq!(
+            named(&info, RuntimeChoice::Runsc).unwrap().unwrap(),
+            "runsc"
+        );
     }
 
     #[test]

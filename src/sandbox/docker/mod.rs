@@ -25,6 +25,7 @@ pub use report::DockerReport;
 
 use super::backend::{Backend, SandboxError, Started};
 use super::owner::{self, Owner};
+use crate::policy::model::RuntimeChoice;
 use crate::protocol::control::Controls;
 use crate::protocol::spec::{BackendKind, RootFs, SandboxSpec};
 use async_trait::async_trait;
@@ -59,6 +60,17 @@ impl DockerBackend {
             pid_namespace: owner::pid_namespace()
                 .map_err(|error| known("failed to read this process's pid namespace", error))?,
         })
+    }
+
+    /// Containers are built by that runtime, and by no other.
+    ///
+    /// # Errors
+    /// Where the engine does not have it.
+    pub fn with_runtime(mut self, wanted: RuntimeChoice) -> Result<Self, SandboxError> {
+        if let Some(name) = engine::named_runtime(&self.engine.info, wanted)? {
+            self.engine.facts.runtime = name;
+        }
+        Ok(self)
     }
 
     /// What the engine is and can do.

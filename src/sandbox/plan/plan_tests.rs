@@ -31,6 +31,7 @@ fn policy() -> Policy {
         description: String::new(),
         executor: Executor {
             backend: BackendChoice::Auto,
+            runtime: RuntimeChoice::Default,
             require: BTreeMap::new(),
         },
         image: ImagePolicy {
