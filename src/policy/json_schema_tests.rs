@@ -10,15 +10,7 @@ fn fits(schema: &Value, value: &Value) -> bool {
         "enum" => rule.as_array().unwrap().contains(value),
         "const" => rule == value,
         "type" => {
-            let one = |name: &Value| match name.as_str().unwrap() {
-                "object" => value.is_object(),
-                "array" => value.is_array(),
-                "string" => value.is_string(),
-                "boolean" => value.is_boolean(),
-                "integer" => value.is_u64() || value.is_i64(),
-                "number" => value.is_number(),
-                other => panic!("{other}"),
-            };
+            let one = |name: &Value| is_a(value, name.as_str().unwrap());
             rule.as_array()
                 .map_or_else(|| one(rule), |names| names.iter().any(one))
         }
@@ -64,6 +56,18 @@ fn fits(schema: &Value, value: &Value) -> bool {
         }),
         other => panic!("{other} is not checked here"),
     })
+}
+
+fn is_a(value: &Value, name: &str) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        other => panic!("{other}"),
+    }
 }
 
 fn json_of(text: &str) -> Value {
