@@ -9,6 +9,8 @@
 
 use super::chain::Verified;
 use super::error::RecordError;
+use super::owner::Owner;
+use super::run;
 use super::store::RunStore;
 use super::stored::StoredRun;
 use crate::protocol::ids::RunId;
@@ -21,6 +23,9 @@ use std::time::{Duration, SystemTime};
 
 const HEADS: &str = "heads.jsonl";
 const PASSING: &str = ".gone-";
+
+/// How long a new run's folder may stand before its process has written its name there.
+const BEGINNING: Duration = Duration::from_secs(60);
 
 /// What stays of a removed run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +77,7 @@ impl RunStore {
                 .or_else(|_| fs::metadata(run.dir()))
                 .and_then(|found| found.modified());
             let old = last.is_ok_and(|last| last.checked_add(age).is_some_and(|end| end <= now));
-            if old && run.is_workspace_free() {
+            if old && !is_beginning(&run, now) && run.is_workspace_free() {
                 ended.push(Ended { run, _lock: lock });
             }
         }
@@ -144,5 +149,47 @@ impl RunStore {
             head,
             verdict,
         }
+    }
+}
+
+/// Whether its process may be about to begin its record: nothing is in it yet, and so nobody holds it.
+fn is_beginning(run: &StoredRun, now: SystemTime) -> bool {
+    if fs::metadata(run.events_path()).is_ok_and(|found| found.len() > 0) {
+        return false;
+    }
+    match Owner::read(&run.dir().join(run::OWNER)) {
+        Some(owner) => owner.is_seen(),
+        None => fs::metadata(run.dir())
+            .and_then(|found| found.modified())
+            .is_ok_and(|made| made.checked_add(BEGINNING).is_some_and(|end| end > now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::new_run_id;
+
+    fn found(store: &RunStore) -> usize {
+        store.ended_for(Duration::ZERO).unwrap().len()
+    }
+
+    #[test]
+    fn a_run_whose_record_is_about_to_begin_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let store = RunStore::open(home.path());
+        // As they stand between two steps of `create`: a folder; its owner; a record not held yet.
+        let dir = store.runs_dir().join(new_run_id().as_str());
+        fs::create_dir_all(&dir).unwrap();
+        assert_eq!(found(&store), 0);
+        Owner::this_process()
+            .and_then(|process| process.write(&dir.join(run::OWNER)))
+            .unwrap();
+        assert_eq!(found(&store), 0);
+        File::create(dir.join(run::EVENTS)).unwrap();
+        assert_eq!(found(&store), 0);
+        // Its process was killed there.
+        fs::write(dir.join(run::OWNER), "1 1\n").unwrap();
+        assert_eq!(found(&store), 1);
     }
 }

@@ -202,10 +202,8 @@ impl Tail {
         };
         let events = new(EVENTS)?;
         let path = dir.join(EVENTS);
-        events
-            .try_lock()
-            .map_err(io::Error::from)
-            .map_err(RecordError::io("lock", &path))?;
+        // Whoever looks whether it is held, holds it for a moment: they are waited for.
+        events.lock().map_err(RecordError::io("lock", &path))?;
         Ok(Self {
             events,
             head_file: new(HEAD)?,
