@@ -181,8 +181,8 @@ impl Boxes {
         match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => read
-                .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
-                .map(Some)
+                // One that a crash of the machine left empty or torn names no run.
+                .map(|bytes| serde_json::from_slice(&bytes).ok())
                 .map_err(HolderError::io("read", &path)),
         }
     }
@@ -236,6 +236,23 @@ mod tests {
             &"n".repeat(41),
         ] {
             assert!(BoxName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_crash_left_torn_is_free() {
+        let home = tempfile::tempdir().unwrap();
+        let (boxes, name) = (Boxes::open(home.path()), BoxName::parse("one").unwrap());
+        let held = RunStore::open(home.path()).create(&new_run_id()).unwrap();
+        for torn in ["", "{\"run\":"] {
+            fs::create_dir_all(&boxes.dir).unwrap();
+            fs::write(boxes.path(&name), torn).unwrap();
+            assert!(matches!(
+                boxes.find(&name),
+                Err(HolderError::NoSuchBox { .. })
+            ));
+            boxes.register(&name, held.run()).unwrap();
+            assert_eq!(boxes.find(&name).unwrap().id(), held.run());
         }
     }
 
