@@ -212,6 +212,32 @@ fn an_attached_terminal_stops_the_step_too() {
     eventually("the step is gone", || processes(&time) == 0);
 }
 
+/// There is nothing to show yet, and perhaps never will be.
+#[test]
+fn whoever_waits_for_a_first_step_leaves_with_one_ctrl_c() {
+    let env = TestEnv::new();
+    let open = ["box", "open", "--name", "empty", "--backend", "namespace"];
+    env.fumehood().args(open).assert().success();
+    let attached = background(&env, &["runs", "attach"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("it minds Ctrl-C", || catches_int(&attached));
+    signal(&attached, Signal::SIGINT);
+    let (code, _, err) = ended(attached);
+    assert_eq!(code, Some(130), "{err}");
+    assert!(err.contains("it goes on"), "{err}");
+    let close = ["box", "close", "empty"];
+    env.fumehood().args(close).assert().success();
+}
+
+fn catches_int(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+    caught & 1 << (Signal::SIGINT as i32 - 1) != 0
+}
+
 /// Whoever only looks does no harm: the run belongs to another terminal.
 #[test]
 fn an_attached_terminal_leaves_a_run_of_another_alone() {

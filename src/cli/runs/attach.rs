@@ -26,7 +26,11 @@ const OFTEN: Duration = Duration::from_millis(50);
 pub(super) async fn attach(run: &StoredRun, step: Option<StepNumber>) -> Result<ExitCode, Failure> {
     let cancel = signals::cancel_but_leave().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
     let mut watch = Watch { run, seen: None };
-    let Some(step) = begun(&mut watch, step).await.map_err(own)? else {
+    let begun = tokio::select! {
+        begun = begun(&mut watch, step) => begun.map_err(own)?,
+        () = cancel.cancelled() => return Ok(left()),
+    };
+    let Some(step) = begun else {
         let why = format!("run {} has no such step", run.id());
         return Err(Failure::new(why, failure::EXEC_OWN));
     };
@@ -47,8 +51,7 @@ pub(super) async fn attach(run: &StoredRun, step: Option<StepNumber>) -> Result<
             () = cancel.cancelled(), if !asked => {
                 asked = true;
                 if holder::stop_step(run.dir(), step).await.is_err() {
-                    say("fumehood: no longer looking; it goes on");
-                    return Ok(ExitCode::from(failure::INTERRUPTED));
+                    return Ok(left());
                 }
             }
         }
@@ -75,6 +78,11 @@ pub(super) async fn attach(run: &StoredRun, step: Option<StepNumber>) -> Result<
         )
         .remedy(Some(format!("fumehood runs show {}", run.id())))),
     }
+}
+
+fn left() -> ExitCode {
+    say("fumehood: no longer looking; it goes on");
+    ExitCode::from(failure::INTERRUPTED)
 }
 
 fn own(error: RecordError) -> Failure {
