@@ -18,11 +18,12 @@ use crate::protocol::stop::StopReason;
 use crate::tools::ToolStop;
 use crate::tools::bench::Bench;
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,8 +31,12 @@ use tokio_util::sync::CancellationToken;
 /// Executions at one time.
 const MAX_EXECS: usize = 32;
 
-/// Connections at one time: four for each execution, and some that only ask.
-const MAX_CONNECTIONS: usize = 4 * MAX_EXECS + 64;
+/// Files that are moved at one time.
+const MAX_TRANSFERS: usize = 32;
+
+/// Connections at one time: four for each execution, one for each file, and some that only ask. One too
+/// many waits to be taken; none of those that only ask stays long.
+const MAX_CONNECTIONS: usize = 4 * MAX_EXECS + MAX_TRANSFERS + 64;
 
 /// How long a connection may take to say what it is.
 const OPENING: Duration = Duration::from_secs(10);
@@ -104,6 +109,7 @@ pub struct Holder {
     pub(super) stop: CancellationToken,
     pub(super) service: Service,
     pub(super) execs: Semaphore,
+    pub(super) transfers: Semaphore,
     end: Mutex<Option<End>>,
     /// Streams that are announced and not connected yet.
     expected: Mutex<HashMap<(String, StreamKind), oneshot::Sender<UnixStream>>>,
@@ -155,6 +161,7 @@ impl Holder {
             stop: setup.stop,
             service: setup.service,
             execs: Semaphore::new(MAX_EXECS),
+            transfers: Semaphore::new(MAX_TRANSFERS),
             end: Mutex::default(),
             expected: Mutex::default(),
             steps: Mutex::default(),
@@ -180,15 +187,14 @@ impl Holder {
                 () = self.stop.cancelled() => break,
                 idle = self.idle() => self.finish(End::Idle(idle)),
                 Some(_) = tasks.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    // One too many is closed without a word.
-                    Ok(stream) => if let Ok(place) = connections.clone().try_acquire_owned() {
+                accepted = next(&listener, &connections) => match accepted {
+                    Ok((stream, place)) => {
                         let holder = self.clone();
                         tasks.spawn(async move {
                             holder.answer(stream).await;
                             drop(place);
                         });
-                    },
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "no connection could be taken");
                         sleep(Duration::from_millis(100)).await;
@@ -349,11 +355,24 @@ impl Holder {
     }
 }
 
-/// One message, and the end. Whoever asked may be gone.
+/// The next connection, once there is a place for it.
+async fn next(
+    listener: &Listener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
+    Ok((listener.accept().await?, place))
+}
+
+/// One message, and the end. Whoever asked may be gone, or not read it.
 pub(super) async fn tell(mut stream: UnixStream, said: FromHolder) {
-    if wire::write_message(&mut stream, &said).await.is_ok() {
-        let _ = stream.shutdown().await;
-    }
+    let told = async {
+        if wire::write_message(&mut stream, &said).await.is_ok() {
+            let _ = stream.shutdown().await;
+        }
+    };
+    let _ = timeout(LAST_WORDS, told).await;
 }
 
 fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,7 +8,7 @@
 //! A put that breaks off leaves nothing: its file has no name until it is whole.
 
 use super::error::HolderError;
-use super::serve::{Holder, tell};
+use super::serve::{Busy, Holder, tell};
 use super::wire::{self, Frame, FromHolder, MAX_DATA, PutAsk};
 use crate::protocol::ids::Digest;
 use crate::tools::files::{Offer, Receiving, Sending, TransferError};
@@ -32,12 +32,12 @@ impl From<TransferError> for HolderError {
 }
 
 pub(super) async fn put(holder: &Arc<Holder>, mut stream: UnixStream, ask: PutAsk) {
-    let _busy = holder.busy();
-    let last = match receive(holder, &mut stream, ask).await {
-        Ok((bytes, digest)) => FromHolder::Moved { bytes, digest },
-        Err(error) => wire::refusal(&error),
+    let Ok(_place) = holder.transfers.try_acquire() else {
+        return tell(stream, wire::refusal(&one_too_many())).await;
     };
-    tell(stream, last).await;
+    let busy = holder.busy();
+    let received = receive(holder, &mut stream, ask).await;
+    conclude(stream, busy, received).await;
 }
 
 async fn receive(
@@ -81,9 +81,21 @@ async fn receive(
 }
 
 pub(super) async fn get(holder: &Arc<Holder>, mut stream: UnixStream, path: &Path) {
-    let _busy = holder.busy();
-    let last = match send(holder, &mut stream, path).await {
+    let Ok(_place) = holder.transfers.try_acquire() else {
+        return tell(stream, wire::refusal(&one_too_many())).await;
+    };
+    let busy = holder.busy();
+    let sent = send(holder, &mut stream, path).await;
+    conclude(stream, busy, sent).await;
+}
+
+/// The last word, which a client that does not read must not make the holder wait for.
+async fn conclude(stream: UnixStream, busy: Busy, moved: Result<(u64, Digest), HolderError>) {
+    drop(busy);
+    let last = match moved {
         Ok((bytes, digest)) => FromHolder::Moved { bytes, digest },
+        // In the middle of a frame there is no place for a word.
+        Err(HolderError::Lost) => return,
         Err(error) => wire::refusal(&error),
     };
     tell(stream, last).await;
@@ -109,10 +121,18 @@ async fn send(
         }
         tokio::select! {
             sent = wire::write_data(stream, &bytes) => sent.map_err(lost)?,
-            () = holder.stop.cancelled() => return Err(closing()),
+            () = holder.stop.cancelled() => return Err(HolderError::Lost),
         }
     }
     Ok(sending.finish(&holder.bench)?)
+}
+
+fn one_too_many() -> HolderError {
+    HolderError::Refused {
+        why: "as many files are moved at the same time as may be; wait until one of them is done"
+            .to_owned(),
+        remedy: None,
+    }
 }
 
 fn closing() -> HolderError {
