@@ -33,7 +33,7 @@ pub(super) async fn boxes(config: &Config, args: BoxArgs) -> Result<ExitCode, Fa
             target,
         } => {
             let found = find(config, &name)?;
-            transfer::put(found.dir(), &source, &target).await
+            transfer::put(&found, &source, &target).await
         }
         BoxCommand::Get {
             name,
@@ -41,7 +41,7 @@ pub(super) async fn boxes(config: &Config, args: BoxArgs) -> Result<ExitCode, Fa
             target,
         } => {
             let found = find(config, &name)?;
-            transfer::get(found.dir(), &source, &target).await
+            transfer::get(&found, &source, &target).await
         }
         BoxCommand::List { json } => list(config, json).await,
         BoxCommand::Close { name } => close(config, &name).await,

@@ -734,6 +734,54 @@ fn connections_that_say_nothing_keep_nobody_out() {
     drop(silent);
 }
 
+/// What runs in the box could make a link of each of these, to whatever the user can read or write.
+#[test]
+fn neither_put_nor_get_goes_through_the_workspace_on_the_users_side() {
+    let env = TestEnv::new();
+    let folder = env.workspace("mine", &[]);
+    let outside = env.workspace("outside", &[("secret", "secret")]);
+    let one = Opened::with(
+        &env,
+        &[
+            "--backend",
+            "namespace",
+            "--workspace",
+            folder.to_str().unwrap(),
+        ],
+    );
+    let out = outside.to_str().unwrap();
+    one.sh(&format!(
+        "echo made > made; ln -s {out}/secret config; ln -s {out} models; echo mine > plain"
+    ));
+    symlink(&folder, env.path("work/way")).unwrap();
+    let said = predicate::str::contains("the box's own workspace");
+    for source in ["config", "models/secret", "plain"] {
+        for way in ["../mine", "way", "../outside/../mine"] {
+            one.say("put", &[&format!("{way}/{source}"), "taken"])
+                .assert()
+                .code(2)
+                .stderr(said.clone());
+        }
+    }
+    for target in ["config", "models/secret", "models/", "models", ".", "new"] {
+        one.say("get", &["made", &format!("../mine/{target}")])
+            .assert()
+            .code(2)
+            .stderr(said.clone());
+    }
+    assert_eq!(one.sh("ls"), "config\nmade\nmodels\nplain\n");
+    let names = fs::read_dir(&outside).unwrap().count();
+    assert_eq!(names, 1);
+    assert_eq!(
+        fs::read_to_string(outside.join("secret")).unwrap(),
+        "secret"
+    );
+    one.say("get", &["made", "../mine/../work/got"])
+        .assert()
+        .success();
+    one.say("put", &["got", "taken"]).assert().success();
+}
+
 /// A folder of the user's own: nothing of ours stays in it.
 #[test]
 fn a_box_works_in_a_folder_of_the_users_and_keeps_others_out_of_it() {

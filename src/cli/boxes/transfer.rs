@@ -6,6 +6,7 @@ use crate::cli::{say, signals};
 use crate::context::sanitise::visible;
 use crate::holder::{self, HolderError, PutAsk};
 use crate::protocol::ids::Digest;
+use crate::record::StoredRun;
 use bytesize::ByteSize;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -19,9 +20,15 @@ use std::time::{Duration, Instant};
 const OFTEN: Duration = Duration::from_millis(200);
 
 /// A file of the user's into the workspace.
-pub(super) async fn put(run_dir: &Path, source: &Path, target: &str) -> Result<ExitCode, Failure> {
+pub(super) async fn put(
+    found: &StoredRun,
+    source: &Path,
+    target: &str,
+) -> Result<ExitCode, Failure> {
     let cancel = signals::cancel_on_signals().map_err(|e| Failure::of(&e, failure::SANDBOX))?;
+    let run_dir = found.dir();
     let putting = async {
+        outside(found, source)?;
         let (file, ask) = offer(source, target).await?;
         let mut progress = Progress::of(ask.bytes);
         let file = tokio::fs::File::from_std(file);
@@ -93,11 +100,15 @@ fn hashed(file: &mut File) -> io::Result<(u64, Digest)> {
 }
 
 /// A file of the workspace to the user.
-pub(super) async fn get(run_dir: &Path, source: &Path, target: &Path) -> Result<ExitCode, Failure> {
+pub(super) async fn get(
+    found: &StoredRun,
+    source: &Path,
+    target: &Path,
+) -> Result<ExitCode, Failure> {
     let cancel = signals::cancel_on_signals().map_err(|e| Failure::of(&e, failure::SANDBOX))?;
     let getting = async {
-        let target = place(source, target)?;
-        let mut got = holder::get(run_dir, source).await.map_err(failed)?;
+        let target = place(found, source, target)?;
+        let mut got = holder::get(found.dir(), source).await.map_err(failed)?;
         let mut progress = Progress::of(got.bytes);
         let mut landing = Landing::begin(&target, if got.executable { 0o777 } else { 0o666 })?;
         let mut moved = 0;
@@ -116,7 +127,8 @@ pub(super) async fn get(run_dir: &Path, source: &Path, target: &Path) -> Result<
 }
 
 /// Where it goes: into a folder, over a file, or where nothing is yet.
-fn place(source: &Path, target: &Path) -> Result<PathBuf, Failure> {
+fn place(found: &StoredRun, source: &Path, target: &Path) -> Result<PathBuf, Failure> {
+    outside(found, target)?;
     let name = source
         .file_name()
         .ok_or_else(|| Failure::new("the source has no name", failure::USAGE))?;
@@ -125,6 +137,7 @@ fn place(source: &Path, target: &Path) -> Result<PathBuf, Failure> {
         true => target.join(name),
         false => target.to_owned(),
     };
+    outside(found, &target)?;
     match fs::metadata(&target) {
         // Where a link leads, as `cp` has it.
         Ok(found) if found.is_file() => fs::canonicalize(&target).map_err(unwritable(&target)),
@@ -133,6 +146,35 @@ fn place(source: &Path, target: &Path) -> Result<PathBuf, Failure> {
             found: kind(&found),
         })),
         Err(_) => Ok(target),
+    }
+}
+
+/// Refuses a path of the user's that goes through what the box's programs can write: they could make a
+/// link of any part of it, to whatever the user can read or write.
+fn outside(found: &StoredRun, path: &Path) -> Result<(), Failure> {
+    let shown = visible(&path.to_string_lossy());
+    let unknown = |error: io::Error| {
+        Failure::new(format!("failed to look at {shown}"), failure::USAGE).because(&error)
+    };
+    let workspace = PathBuf::from(found.summary().workspace);
+    let workspace = fs::canonicalize(&workspace).map_err(unknown)?;
+    let path = std::path::absolute(path).map_err(unknown)?;
+    let within = path.ancestors().any(|part| {
+        // `..` is no entry of a folder that could be replaced.
+        let named = part.file_name().and(part.parent());
+        named.is_some_and(|folder| {
+            fs::canonicalize(folder).is_ok_and(|folder| folder.starts_with(&workspace))
+        })
+    });
+    match within {
+        false => Ok(()),
+        true => Err(Failure::new(
+            format!("{shown} lies in the box's own workspace, where its programs could make a link of it"),
+            failure::USAGE,
+        )
+        .remedy(Some(
+            "within the workspace: fumehood box exec NAME -- cp FROM TO",
+        ))),
     }
 }
 
