@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 /// How long our own output is waited for after a stop: it may be what hangs.
-const ABANDON: Duration = Duration::from_secs(2);
+const ABANDON: Duration = Duration::from_secs(10);
 
 /// Runs it and gives its exit code.
 pub(super) async fn exec(

@@ -19,6 +19,9 @@ use tokio::time::timeout;
 /// How long a holder may take to answer a plain question.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long it may take to take in that a step is to be stopped.
+const STOPPING: Duration = Duration::from_secs(30);
+
 /// An execution that the holder has taken on.
 pub struct ExecTalk {
     pub step: StepNumber,
@@ -190,7 +193,10 @@ pub async fn status(run_dir: &Path) -> Result<HolderStatus, HolderError> {
 
 /// Lets one step be stopped, whoever asked for it.
 pub async fn stop_step(run_dir: &Path, step: StepNumber) -> Result<(), HolderError> {
-    patient(done(run_dir, ToHolder::StopStep { step })).await
+    let told = done(run_dir, ToHolder::StopStep { step });
+    timeout(STOPPING, told)
+        .await
+        .unwrap_or(Err(HolderError::Lost))
 }
 
 /// Lets the holder stop everything and end; returns when the run is closed.

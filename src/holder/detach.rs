@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 /// A client that dies closes everything at once; the news of it may come in any order.
-const NEWS: Duration = Duration::from_secs(2);
+const NEWS: Duration = Duration::from_secs(10);
 
 type Doubt = Pin<Box<dyn Future<Output = bool> + Send>>;
 

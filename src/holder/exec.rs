@@ -32,7 +32,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How long a client may take to connect its streams, and to read our last words.
-const CONNECTING: Duration = Duration::from_secs(10);
+const CONNECTING: Duration = Duration::from_secs(30);
 
 /// Messages that wait for a client to read them.
 const UNREAD: usize = 64;
