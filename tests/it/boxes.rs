@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Waits for a state, and says which it was that did not come.
 pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
@@ -876,7 +876,7 @@ fn keys_are_answers_until_the_program_runs_and_then_its_input() {
     // A key that comes before the question stands answers nothing, so once more.
     let mut last = Instant::now() - PATIENCE;
     eventually("it runs", || {
-        if last.elapsed() > Duration::from_secs(8) && !has("BEGUN") {
+        if last.elapsed() > Duration::from_secs(60) && !has("BEGUN") {
             std::thread::sleep(Duration::from_secs(2));
             press(b"y\r");
             last = Instant::now();
