@@ -60,6 +60,7 @@ impl Ended {
 impl RunStore {
     /// The runs that have ended, and whose last record is older than this; oldest first.
     pub fn ended_for(&self, age: Duration) -> Result<Vec<Ended>, RecordError> {
+        self.check_is_ours()?;
         let now = SystemTime::from((self.clock)());
         let mut ended = Vec::new();
         for id in self.ids()?.into_iter().rev() {

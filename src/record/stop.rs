@@ -9,6 +9,7 @@
 use super::error::RecordError;
 use super::owner::Owner;
 use super::run;
+use super::store::check_ours;
 use super::stored::StoredRun;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -45,6 +46,8 @@ impl StoredRun {
         if !self.is_running()? {
             return Ok(Pushed::HasEnded);
         }
+        // Another user could have named any process there, and hold the record themselves.
+        check_ours(self.dir())?;
         let owner = Owner::read(&self.dir().join(run::OWNER));
         let pid = owner
             .filter(Owner::is_seen)

@@ -59,6 +59,16 @@ impl RunStore {
         RunRecord::create(&runs, run, self.clock.clone())
     }
 
+    /// Refuses what is another user's, or can be written by others: whoever acts on it would do their will.
+    pub(super) fn check_is_ours(&self) -> Result<(), RecordError> {
+        for folder in [&self.home, &self.runs_dir()] {
+            if folder.exists() {
+                check_ours(folder)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every run, newest first.
     pub fn list(&self) -> Result<Vec<RunSummary>, RecordError> {
         let ids = self.ids()?;
@@ -167,7 +177,7 @@ fn is_run_id(name: &str) -> bool {
 }
 
 /// A state folder that others may write in, or that is theirs, proves nothing.
-fn check_ours(folder: &Path) -> Result<(), RecordError> {
+pub(super) fn check_ours(folder: &Path) -> Result<(), RecordError> {
     let found = fs::metadata(folder).map_err(RecordError::io("look at", folder))?;
     let me = nix::unistd::geteuid().as_raw();
     let refuse = |why: &str, remedy: String| {

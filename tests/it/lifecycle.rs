@@ -411,6 +411,41 @@ fn what_was_half_cleared_away_goes_the_next_time_and_is_no_run() {
     assert!(!half.exists());
 }
 
+/// Root acts on no other user's word: a pid that they wrote, a link that they put where the heads go.
+#[test]
+fn another_users_state_is_neither_stopped_nor_cleared_away() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root could");
+        return;
+    }
+    let env = TestEnv::new();
+    let time = own_time();
+    let child = exec(&env, &[], &format!("exec sleep {time}"));
+    running(&env, &time);
+    let theirs = PathBuf::from(runs(&env)[0]["workspace"].as_str().unwrap());
+    let dir = theirs.parent().unwrap().to_owned();
+    for path in [&env.state(), &env.state().join("runs"), &dir] {
+        std::os::unix::fs::chown(path, Some(4242), Some(4242)).unwrap();
+    }
+    let victim = env.path("victim");
+    symlink(&victim, env.state().join("heads.jsonl")).unwrap();
+    for refused in [
+        &["runs", "stop", "last", "--grace", "1s"][..],
+        &["runs", "gc", "--older-than", "0s"],
+    ] {
+        env.fumehood()
+            .args(refused)
+            .assert()
+            .code(2)
+            .stderr(predicate::str::contains("belongs to uid 4242"));
+    }
+    assert_eq!(processes(&time), 1);
+    signal(&child, Signal::SIGINT);
+    ended(child);
+    gc(&env, &["--older-than", "0s"]).code(2);
+    assert!(dir.exists() && !victim.exists());
+}
+
 /// Where its head cannot be kept, the run is not removed.
 #[test]
 fn nothing_is_cleared_away_whose_head_cannot_be_kept() {
