@@ -19,10 +19,10 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 /// How long a holder that is told to end while it comes up may take.
-const GRACE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// How long a holder may take to be gone after it said that the run is closed.
-const GONE: Duration = Duration::from_secs(10);
+const GONE: Duration = Duration::from_secs(60);
 
 /// Bytes of the one line.
 const MAX_LINE: u64 = 64 * 1024;
