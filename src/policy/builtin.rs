@@ -6,12 +6,13 @@ use super::model::Policy;
 use super::origin::Level;
 
 /// Names of the built-in policies, tightest first.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 8] = [
     "hostile",
     "inspect-repo",
     "locked-down",
     "offline-train",
     "dev-loop",
+    "fetch-deps",
     "gpu-train",
     "gpu-train-multi",
 ];
@@ -25,6 +26,7 @@ pub fn source(name: &str) -> Option<PolicySource> {
         "locked-down" => include_str!("../../policies/locked-down.toml"),
         "offline-train" => include_str!("../../policies/offline-train.toml"),
         "dev-loop" => include_str!("../../policies/dev-loop.toml"),
+        "fetch-deps" => include_str!("../../policies/fetch-deps.toml"),
         "hostile" => include_str!("../../policies/hostile.toml"),
         "inspect-repo" => include_str!("../../policies/inspect-repo.toml"),
         "gpu-train" => include_str!("../../policies/gpu-train.toml"),
@@ -88,6 +90,19 @@ mod tests {
                 _ => 0,
             };
             assert_eq!((gpu.devices.count, gpu.exclusive), (count, true), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_one_that_fetches_has_a_network_and_no_gpu_or_mount_with_it() {
+        for name in NAMES {
+            let policy = policy(name).unwrap();
+            let reaches = crate::policy::network::is_on(&policy.network);
+            assert_eq!(reaches, name == "fetch-deps", "{name}");
+            assert!(
+                policy.network.allow.is_empty() && policy.mounts.is_empty(),
+                "{name}"
+            );
         }
     }
 
