@@ -18,7 +18,7 @@ use crate::protocol::net::HostRule;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use super::network_address::{Reach, reach};
+pub use super::network_address::{Reach, past_proxy, reach};
 pub use super::network_pattern::{HostError, check_host, check_method};
 use super::network_pattern::{Spelled, spell};
 

@@ -23,6 +23,23 @@ pub fn reach(address: IpAddr) -> Reach {
     }
 }
 
+/// Whether a host is reached without the user's proxy: this very machine, and what an entry of
+/// `NO_PROXY` names (`*`, `example.org`, `.example.org`; with all names below it).
+pub fn past_proxy(host: &str, except: &[String]) -> bool {
+    let here = host
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_loopback());
+    let excepted = except.iter().any(|entry| {
+        let name = entry.trim_start_matches("*.").trim_start_matches('.');
+        entry == "*"
+            || host == name
+            || host
+                .strip_suffix(name)
+                .is_some_and(|above| above.ends_with('.'))
+    });
+    here || excepted
+}
+
 fn reach_v4(address: Ipv4Addr) -> Reach {
     let [a, b, c, d] = address.octets();
     match (a, b, c, d) {

@@ -2,8 +2,8 @@
 //! calls read them from the environment.
 
 use super::error::RepoError;
+use crate::policy::network::past_proxy;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -72,19 +72,8 @@ impl ProxyConfig {
             _ => None,
         }?;
         let host = url.host_str()?.trim_matches(['[', ']']);
-        let here = host == "localhost"
-            || host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
-        let excepted = self.except.iter().any(|entry| {
-            let name = entry.trim_start_matches("*.").trim_start_matches('.');
-            entry == "*"
-                || host == name
-                || host
-                    .strip_suffix(name)
-                    .is_some_and(|above| above.ends_with('.'))
-        });
-        (!here && !excepted).then_some(proxy)
+        let past = host == "localhost" || past_proxy(host, &self.except);
+        (!past).then_some(proxy)
     }
 }
 

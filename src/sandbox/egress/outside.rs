@@ -1,5 +1,6 @@
 //! How this machine reaches the outside: directly, or through a proxy of its own.
 
+use crate::policy::network::past_proxy;
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::io;
@@ -101,18 +102,9 @@ impl Outside {
 
     /// The proxy for a host, if one is to be used. This machine itself is never reached through one.
     pub(super) fn upstream_for(&self, host: &str) -> Option<&Upstream> {
-        let here = host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-        let excepted = self.except.iter().any(|entry| {
-            let name = entry.trim_start_matches("*.").trim_start_matches('.');
-            entry == "*"
-                || host == name
-                || host
-                    .strip_suffix(name)
-                    .is_some_and(|above| above.ends_with('.'))
-        });
-        self.upstream.as_ref().filter(|_| !here && !excepted)
+        self.upstream
+            .as_ref()
+            .filter(|_| !past_proxy(host, &self.except))
     }
 }
 
