@@ -81,9 +81,6 @@ pub enum StreamHead {
     Stderr(u32),
 }
 
-/// Largest first frame on a stream that init opens, in bytes.
-pub const MAX_OUTBOUND: usize = 512;
-
 /// Streams init may have open to the host at one time.
 pub const MAX_OUTBOUND_STREAMS: usize = 192;
 

@@ -33,7 +33,7 @@ mod socks;
 mod tunnel;
 
 use super::channel::Duplex;
-use super::wire::{self, MAX_OUTBOUND, NamePorts, Outbound};
+use super::wire::{self, NamePorts, Outbound};
 use crate::policy::network::{Allowed, HostRefusal, Method, Target, decide_host, ports_of};
 use crate::protocol::net::{HostRule, Network};
 use budget::Budget;
@@ -52,6 +52,9 @@ use tokio::time::timeout;
 
 /// Connections of one sandbox at one time.
 pub const MAX_CONNECTIONS: usize = 128;
+
+/// Largest first frame of a stream, in bytes: a name, and some.
+const MAX_OUTBOUND: usize = 512;
 
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(30);
