@@ -18,6 +18,7 @@ use crate::protocol::net::HostRule;
 use std::fmt;
 use std::net::IpAddr;
 
+use super::network_address::is_loopback;
 pub use super::network_address::{Reach, past_proxy, reach};
 pub use super::network_pattern::{HostError, check_host, check_method};
 use super::network_pattern::{Spelled, spell};
@@ -192,17 +193,25 @@ pub fn decide_address(
     allowed: &Allowed,
     (address, port): (IpAddr, u16),
 ) -> Result<(), &'static str> {
+    // What is asked there by its own name is limited to its methods; so it is by another.
+    let asks_no_more = |rule: &HostRule| {
+        let methods = &allowed.rule.methods;
+        rule.methods.is_empty()
+            || !methods.is_empty() && methods.iter().all(|one| rule.methods.contains(one))
+    };
     let named_itself = || {
-        allow
-            .iter()
-            .any(|rule| rule.host == address.to_string() && rule.ports.contains(&port))
+        allow.iter().any(|rule| {
+            rule.host == address.to_string() && rule.ports.contains(&port) && asks_no_more(rule)
+        })
     };
     match reach(address) {
         Reach::Public => Ok(()),
         Reach::Never(kind) => Err(kind),
         Reach::Private(kind) => {
             // A source of packages is meant wherever it is: many networks have mirrors of their own.
-            let meant = allowed.rule.address == Some(address) || allowed.rule.private;
+            // What listens on the loopback trusts whoever is on this machine, and is no network.
+            let source = allowed.rule.private && !is_loopback(address);
+            let meant = allowed.rule.address == Some(address) || source;
             match meant || named_itself() {
                 true => Ok(()),
                 false => Err(kind),

@@ -15,6 +15,13 @@ pub enum Reach {
     Never(&'static str),
 }
 
+const LOOPBACK: &str = "a loopback address of the host";
+
+/// Whether it leads to this very machine, in whatever wrapping.
+pub(super) fn is_loopback(address: IpAddr) -> bool {
+    reach(address) == Reach::Private(LOOPBACK)
+}
+
 /// Judges an address.
 pub fn reach(address: IpAddr) -> Reach {
     match address {
@@ -49,7 +56,7 @@ fn reach_v4(address: Ipv4Addr) -> Reach {
         (0, ..) => Reach::Never("an address of this network, which names no host"),
         (224..=239, ..) => Reach::Never("a multicast address"),
         (240..=255, ..) => Reach::Never("a reserved or broadcast address"),
-        (127, ..) => Reach::Private("a loopback address of the host"),
+        (127, ..) => Reach::Private(LOOPBACK),
         (10, ..) | (172, 16..=31, ..) | (192, 168, ..) => Reach::Private("a private address"),
         (100, 64..=127, ..) => Reach::Private("an address shared behind a carrier's NAT"),
         (192, 0, 0, _) => Reach::Private("an address reserved for protocols"),
@@ -73,7 +80,7 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
     }
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 0] => Reach::Never("the unspecified address"),
-        [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Private("a loopback address of the host"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Private(LOOPBACK),
         [0xfd00, 0xec2, ..] => Reach::Never("a cloud's metadata service"),
         [first, ..] if first & 0xffc0 == 0xfe80 => Reach::Never("a link-local address"),
         [first, ..] if first & 0xffc0 == 0xfec0 => Reach::Private("a site-local address"),

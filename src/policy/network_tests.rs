@@ -235,6 +235,57 @@ fn metadata_is_refused_even_to_a_source_of_packages() {
 }
 
 #[test]
+fn the_loopback_is_refused_even_to_a_source_of_packages() {
+    let mirror = HostRule {
+        source: Some(crate::protocol::net::SourceAlias::Pip),
+        private: true,
+        ..rule("mirror.corp", &[443])
+    };
+    let decide = |allow: &[HostRule], ip: &str| {
+        let allowed = decide_host(allow, &target("mirror.corp", 443)).unwrap();
+        decide_address(allow, &allowed, (ip.parse().unwrap(), 443))
+    };
+    for here in [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "::ffff:127.0.0.1",
+        "2002:7f00:1::",
+    ] {
+        let refused = Err("a loopback address of the host");
+        assert_eq!(
+            decide(std::slice::from_ref(&mirror), here),
+            refused,
+            "{here}"
+        );
+    }
+    // Named, it is meant.
+    let named = [mirror, rule("127.0.0.1", &[443])];
+    assert_eq!(decide(&named, "127.0.0.1"), Ok(()));
+}
+
+#[test]
+fn the_methods_of_an_address_hold_for_every_name_that_leads_to_it() {
+    let with = |host: &str, methods: &[&str]| HostRule {
+        methods: methods.iter().map(|one| (*one).to_owned()).collect(),
+        ..rule(host, &[80])
+    };
+    let decide = |name: &[&str], address: &[&str]| {
+        let allow = [with("a.org", name), with("10.0.0.5", address)];
+        let target = Target {
+            method: Method::Unasked,
+            ..target("a.org", 80)
+        };
+        let allowed = decide_host(&allow, &target).unwrap();
+        decide_address(&allow, &allowed, ("10.0.0.5".parse().unwrap(), 80))
+    };
+    assert!(decide(&[], &["GET"]).is_err());
+    assert!(decide(&["GET", "POST"], &["GET"]).is_err());
+    assert_eq!(decide(&["GET"], &["GET", "HEAD"]), Ok(()));
+    assert_eq!(decide(&["POST"], &[]), Ok(()));
+}
+
+#[test]
 fn patterns_that_name_nobody_this_machine_or_another_alphabet_are_refused() {
     let private = Some("10.0.0.5".parse().unwrap());
     for good in [
