@@ -559,3 +559,51 @@ async fn a_proxy_of_the_hosts_is_asked_to_connect() {
         "CONNECT pkg.test:80 HTTP/1.1\r\nHost: pkg.test:80\r\nProxy-Authorization: Basic YWRhOng=\r\n\r\n"
     );
 }
+
+#[tokio::test]
+async fn names_of_a_pattern_are_an_upload_as_well() {
+    let asked = Arc::new(Mutex::new(0));
+    let asked_by = Arc::clone(&asked);
+    // Nobody answers: the question itself has carried the name outside.
+    let resolve: Resolve = Arc::new(move |name, _| {
+        *asked_by.lock().unwrap() += name.len();
+        Box::pin(async { Ok(Vec::new()) })
+    });
+    let seen = Arc::new(Seen::default());
+    let network = Network {
+        allow: vec![rule("*.evil.test", 80)],
+        upload_bytes: Some(200),
+        download_bytes: None,
+    };
+    let outside = Outside::new(None, Vec::new()).resolving(resolve);
+    let egress = Egress::new(&network, Grants::default(), outside, seen.clone());
+    let scene = Scene {
+        egress: Arc::new(egress),
+        seen,
+    };
+    for n in 0..20 {
+        let host = format!("{n:060}.evil.test");
+        let answer = scene
+            .proxy(&format!(
+                "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n"
+            ))
+            .await;
+        assert!(!answer.contains(" 200 "), "{answer}");
+    }
+    assert!((1..=200).contains(&*asked.lock().unwrap()));
+    assert!(scene.seen.blocked()[0].contains("network.upload_bytes"));
+}
+
+#[tokio::test]
+async fn a_flood_of_names_is_bounded_and_says_that_more_may_hide_behind_it() {
+    let scene = scene(Vec::new());
+    for n in 0..400 {
+        let name = format!("x{n}.evil.test");
+        all(&mut scene.open(Outbound::Name { name }).await).await;
+    }
+    let blocked = scene.seen.blocked();
+    assert_eq!(blocked.len(), 256);
+    let not_told = |why: &&String| why.contains("what else is blocked in this sandbox is not told");
+    assert_eq!(blocked.iter().filter(not_told).count(), 1);
+    assert!(not_told(&blocked.last().unwrap()));
+}

@@ -73,11 +73,15 @@ impl Ledger {
         self.blocked(&host, None, why);
     }
 
-    fn blocked(&self, host: &str, port: Option<u16>, why: String) {
+    fn blocked(&self, host: &str, port: Option<u16>, mut why: String) {
         {
             let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             if refusals.len() >= MAX_REFUSALS || !refusals.insert(why.clone()) {
                 return;
+            }
+            // Whoever asks for many names could hide one behind them: a reader is told so.
+            if refusals.len() == MAX_REFUSALS {
+                why += "; that makes many, and what else is blocked in this sandbox is not told";
             }
         }
         // It is refused all the same where it cannot be recorded.

@@ -39,6 +39,13 @@ impl<'a> Passage<'a> {
         if let Some(way) = egress.budget.spent() {
             return Err(Refused::Bytes { at, way }.into());
         }
+        // Of a pattern the client chooses the name, and whoever answers for the domain reads it.
+        if allowed.rule.host != allowed.host
+            && egress.budget.take(Way::Up, allowed.host.len()).is_err()
+        {
+            egress.budget.exhaust(Way::Up);
+            return Err(Refused::Bytes { at, way: Way::Up }.into());
+        }
         let connection = egress.ledger.opened(allowed, port, method)?;
         let mut passage = Self {
             egress,
