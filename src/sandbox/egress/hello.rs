@@ -9,6 +9,10 @@ pub(super) const HANDSHAKE: u8 = 22;
 /// Longest greeting that is waited for: a big key share and a session ticket fit several times.
 pub(super) const MAX_HELLO: usize = 64 * 1024;
 
+/// Most records it may be cut into. Each read starts from the first: thousands would be a way to have
+/// the host compute.
+const MAX_RECORDS: usize = 32;
+
 const CLIENT_HELLO: u8 = 1;
 const MAX_RECORD: usize = 16 * 1024 + 256;
 const SERVER_NAME: u16 = 0;
@@ -34,7 +38,7 @@ pub(super) enum Hello {
 pub(super) fn read(bytes: &[u8]) -> Hello {
     let mut message = Vec::new();
     let mut rest = bytes;
-    loop {
+    for _ in 0..=MAX_RECORDS {
         let whole = message.get(1..4).map(|length: &[u8]| 4 + number(length));
         if whole.is_some_and(|whole| whole > MAX_HELLO) {
             return Hello::Nonsense;
@@ -63,6 +67,7 @@ pub(super) fn read(bytes: &[u8]) -> Hello {
         message.extend_from_slice(payload);
         rest = after;
     }
+    Hello::Nonsense
 }
 
 /// `None` is nonsense.
@@ -183,6 +188,18 @@ pub(super) mod tests {
         for length in 0..pieces.len() {
             assert_eq!(read(&pieces[..length]), Hello::More, "{length}");
         }
+    }
+
+    #[test]
+    fn a_greeting_in_crumbs_is_not_put_together_for_ever() {
+        let message = hello(&[name("pypi.org")]);
+        let cut = |count: usize| {
+            let (crumbs, rest) = message.split_at(count - 1);
+            let crumbs = crumbs.iter().flat_map(|byte| record(&[*byte]));
+            crumbs.chain(record(rest)).collect::<Vec<u8>>()
+        };
+        assert_eq!(read(&cut(MAX_RECORDS)), Hello::For("pypi.org".to_owned()));
+        assert_eq!(read(&cut(MAX_RECORDS + 1)), Hello::Nonsense);
     }
 
     #[test]
