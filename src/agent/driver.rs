@@ -75,7 +75,7 @@ impl Driver {
             })
             .map_err(|stop| AgentEnd::by_tool(&stop))?;
         history
-            .user(input)
+            .user(self.agent.desk.redactor().text(&input))
             .map_err(|error| turn::nonsense(&error.to_string()))
     }
 

@@ -12,6 +12,7 @@ use super::queue::Queue;
 use super::{Agent, AgentEnd};
 use crate::context::doom_loop::{Advice, DoomLoop};
 use crate::context::history::History;
+use crate::context::redact::Redacting;
 use crate::context::sanitise::{Sanitiser, sanitise};
 use crate::llm::{ChatAnswer, ChatRequest, Delta, ModelError};
 use crate::protocol::event::Event;
@@ -170,6 +171,8 @@ impl Turn<'_> {
         };
         match routed {
             Ok(answer) => {
+                let text = self.agent.desk.redactor().text(&answer.text).into_owned();
+                let answer = ToolAnswer { text, ..answer };
                 doom.note(&call.name, &call.arguments, &answer.text);
                 self.answered(&answer)?;
                 history
@@ -178,7 +181,8 @@ impl Turn<'_> {
             }
             Err(stop) => {
                 // Each open call is answered, in the history and in the record.
-                for answer in history.answer_open(&stop.to_string()) {
+                let why = stop.to_string();
+                for answer in history.answer_open(&self.agent.desk.redactor().text(&why)) {
                     self.answered(&answer)?;
                 }
                 Err(AgentEnd::by_tool(&stop))
@@ -223,7 +227,7 @@ impl Turn<'_> {
             };
             self.emit(&Event::UserInput { text: text.clone() })?;
             history
-                .user(text)
+                .user(self.agent.desk.redactor().text(&text))
                 .map_err(|error| nonsense(&error.to_string()))?;
         }
     }
@@ -236,10 +240,11 @@ impl Turn<'_> {
     }
 }
 
-/// The model's words on their way to the eyes: sanitised, line by line.
+/// The model's words on their way to the eyes: sanitised, line by line, known values replaced.
 struct Words<'a> {
     desk: &'a Desk,
     sanitiser: Sanitiser,
+    redacting: Redacting,
 }
 
 impl<'a> Words<'a> {
@@ -247,6 +252,7 @@ impl<'a> Words<'a> {
         Self {
             desk,
             sanitiser: Sanitiser::new(MAX_LINE),
+            redacting: desk.redactor().stream(),
         }
     }
 
@@ -274,9 +280,19 @@ impl<'a> Words<'a> {
     fn finish(mut self) {
         let rest = self.sanitiser.finish();
         self.show(rest);
+        let mut decided = Vec::new();
+        self.redacting.finish(&mut decided);
+        self.tell(&decided);
     }
 
-    fn show(&self, text: String) {
+    fn show(&mut self, text: String) {
+        let mut decided = Vec::new();
+        self.redacting.push(text.as_bytes(), &mut decided);
+        self.tell(&decided);
+    }
+
+    fn tell(&self, decided: &[u8]) {
+        let text = String::from_utf8_lossy(decided).into_owned();
         if !text.is_empty() {
             // Transient: it is shown only, and showing does not fail.
             let _ = self.desk.emit(&Event::TextDelta { text });

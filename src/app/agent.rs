@@ -56,6 +56,7 @@ pub async fn run_agent(
         },
     };
     let driver = Driver::new(agent, request.cancel);
+    let system = run.desk.redactor().text(&system).into_owned();
     Ok(driver.run_task(system, request.task).await)
 }
 

@@ -1,7 +1,9 @@
 //! Opens a run: record, workspace, plan, bench; and closes it.
 
+use super::known::known;
 use super::{AppError, Chosen, OpenedRun, RunStart, SandboxRequest, choose_backend};
 use crate::config::Config;
+use crate::context::redact::Redactor;
 use crate::context::sanitise::visible;
 use crate::protocol::control::Controls;
 use crate::protocol::event::Event;
@@ -90,7 +92,8 @@ fn begin(
     let (spec, mut notes) = plan_sandbox(config, &request, &chosen, places)?;
     notes.splice(0..0, [vec![chosen.reason], request.policy_notes].concat());
     notes.extend(waited);
-    let desk = Desk::new(record.clone(), door);
+    let redactor = Redactor::new(&known(config, &request.env));
+    let desk = Desk::new(record.clone(), door).redacting(redactor.clone());
     desk.emit(&Event::RunStarted {
         run: run.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -116,7 +119,7 @@ fn begin(
         controls,
         backend: chosen.backend,
         workspace: Arc::new(workspace),
-        texts: Texts::create(&record.blobs_dir())?,
+        texts: Texts::create(&record.blobs_dir())?.without(redactor),
         desk: desk.clone(),
         outside,
     })?);

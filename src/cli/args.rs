@@ -182,6 +182,9 @@ pub(super) struct ExecArgs {
     /// Folder inside the sandbox to start in [default: /workspace]
     #[arg(long, value_name = "PATH")]
     pub(super) cwd: Option<String>,
+    /// Pass known secrets on too, into a pipe or a file: the program's very bytes
+    #[arg(long)]
+    pub(super) raw: bool,
     /// The program and its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<std::ffi::OsString>,

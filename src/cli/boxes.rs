@@ -83,7 +83,8 @@ async fn run(config: &Config, args: BoxExecArgs) -> Result<ExitCode, Failure> {
         wall_ms: request::timeout(args.timeout.as_deref()).map_err(exec::own)?,
     };
     let cancel = signals::cancel_but_leave().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
-    client::exec(found.dir(), &command, Answers::of(args.yes), &cancel).await
+    let command = (&command, exec::passing(args.raw));
+    client::exec(found.dir(), command, Answers::of(args.yes), &cancel).await
 }
 
 fn find(config: &Config, name: &str) -> Result<StoredRun, Failure> {

@@ -9,6 +9,7 @@ use crate::holder::{
     ExecAsk, ExecEnd, ExecTalk, FromHolder, HolderError, ToHolder, connect_exec, unexpected,
 };
 use crate::protocol::event::Event;
+use crate::tools::Passing;
 use crate::tools::bench::ExecRequest;
 use crate::tools::door::{Answered, Door};
 use std::future::{Future, pending};
@@ -27,7 +28,7 @@ const ABANDON: Duration = Duration::from_secs(10);
 /// Runs it and gives its exit code.
 pub(super) async fn exec(
     run_dir: &Path,
-    command: &ExecRequest,
+    (command, passing): (&ExecRequest, Passing),
     answers: Answers,
     cancel: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
@@ -36,6 +37,7 @@ pub(super) async fn exec(
         cwd: command.cwd.clone(),
         env: command.env.clone(),
         wall_ms: command.wall_ms,
+        raw: passing == Passing::Raw,
     };
     let failed = |error: HolderError| holder_failure(&error, failure::EXEC_OWN);
     let talk = connect_exec(run_dir, ask).await.map_err(failed)?;

@@ -1,5 +1,6 @@
 //! Where a run is watched from: a terminal, or JSON lines for a program. And who answers.
 
+use super::hush::hushed;
 use super::question;
 use super::screen::Screen;
 use crate::protocol::event::{Approver, Event};
@@ -70,6 +71,7 @@ impl TerminalDoor {
             .render(event);
         let mut out = anstream::stderr().lock();
         // A closed terminal takes nothing, and nothing can be done about it.
+        let text = hushed(&text);
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }

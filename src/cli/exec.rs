@@ -1,7 +1,7 @@
 //! `fumehood exec`: one command in a sandbox, as transparent as a shell would run it.
 //!
-//! Standard input passes through; output and errors stay apart. To a pipe or a file go the very bytes;
-//! to a terminal they go sanitised. What Fumehood itself has to say goes to standard error.
+//! Standard input passes through; output and errors stay apart. To a pipe or a file go the very bytes but
+//! for known secrets (with `--raw` also these); to a terminal they go sanitised. What Fumehood itself has to say goes to standard error.
 
 use super::args::{ExecArgs, SandboxArgs};
 use super::client;
@@ -18,9 +18,9 @@ use crate::policy::model::OnDisconnect;
 use crate::protocol::outcome::{Exit, Outcome};
 use crate::protocol::spec::WORKSPACE_TARGET;
 use crate::record::RunStore;
-use crate::tools::ToolStop;
 use crate::tools::bench::{BenchIo, ExecRequest, Executed};
 use crate::tools::exec::{not_started, not_started_remedy};
+use crate::tools::{Passing, ToolStop};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStringExt;
@@ -30,6 +30,7 @@ use std::sync::Arc;
 /// Runs the command and gives its exit code.
 pub(super) async fn exec(config: &Config, args: ExecArgs) -> Result<ExitCode, Failure> {
     let wall_ms = request::timeout(args.timeout.as_deref()).map_err(own)?;
+    let passing = passing(args.raw);
     let argv = args.command.into_iter().map(OsStringExt::into_vec);
     let command = ExecRequest {
         origin: Origin::Typed,
@@ -40,8 +41,16 @@ pub(super) async fn exec(config: &Config, args: ExecArgs) -> Result<ExitCode, Fa
     };
     let request = request::sandbox(config, &args.sandbox).map_err(own)?;
     match request.policy.lifecycle.on_disconnect {
-        OnDisconnect::Stop => here(config, request, &command, args.sandbox.yes).await,
-        OnDisconnect::Finish => held(config, &args.sandbox, &command).await,
+        OnDisconnect::Stop => here(config, request, &command, (args.sandbox.yes, passing)).await,
+        OnDisconnect::Finish => held(config, &args.sandbox, &command, passing).await,
+    }
+}
+
+/// What a pipe or a file gets.
+pub(super) fn passing(raw: bool) -> Passing {
+    match raw {
+        true => Passing::Raw,
+        false => Passing::Redacted,
     }
 }
 
@@ -50,7 +59,7 @@ async fn here(
     config: &Config,
     request: SandboxRequest,
     command: &ExecRequest,
-    yes: bool,
+    (yes, passing): (bool, Passing),
 ) -> Result<ExitCode, Failure> {
     let cancel = signals::cancel_on_signals().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
     let door = Arc::new(TerminalDoor::new(Show::Quiet, Answers::of(yes)));
@@ -64,14 +73,15 @@ async fn here(
         .await
         .map_err(|error| request::app_failure(&error, failure::EXEC_OWN))?;
     let (mut stdout, mut stderr) = (
-        Outlet::stdout(run.bench.max_line()),
-        Outlet::stderr(run.bench.max_line()),
+        Outlet::stdout(run.bench.max_line()).knowing(run.desk.redactor()),
+        Outlet::stderr(run.bench.max_line()).knowing(run.desk.redactor()),
     );
     let io = BenchIo {
         step: run.bench.next_step(),
         stdin: Some(Box::new(tokio::io::stdin())),
         stdout: &mut stdout,
         stderr: &mut stderr,
+        passing,
         cancel,
     };
     let executed = run.bench.exec(command, io).await;
@@ -93,6 +103,7 @@ async fn held(
     config: &Config,
     sandbox: &SandboxArgs,
     command: &ExecRequest,
+    passing: Passing,
 ) -> Result<ExitCode, Failure> {
     let cancel = signals::cancel_but_leave().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
     let hold = Hold {
@@ -103,7 +114,13 @@ async fn held(
         Launched::Up(up) => up,
         Launched::Ended(code) => return Ok(code),
     };
-    let done = client::exec(&up.dir, command, Answers::of(sandbox.yes), &cancel).await;
+    let done = client::exec(
+        &up.dir,
+        (command, passing),
+        Answers::of(sandbox.yes),
+        &cancel,
+    )
+    .await;
     if let Ok(run) = RunStore::open(&config.state).find(up.run.as_str()) {
         // One that does not go is no matter of this command's.
         let _ = over(&run).await;

@@ -12,6 +12,7 @@ mod doors;
 mod exec;
 mod failure;
 mod hold;
+mod hush;
 mod outlet;
 mod policy;
 mod question;
@@ -74,6 +75,7 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
     };
     let config = Config::from_environment()
         .map_err(|error| Failure::of(&error, own).remedy(Some(error.remedy())))?;
+    hush::know(&config);
     operator_log(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -111,7 +113,7 @@ async fn dispatch(config: Config, command: Command) -> Result<ExitCode, Failure>
 fn print(text: &str) -> Result<(), Failure> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
-    let text = text.trim_end_matches('\n');
+    let text = hush::hushed(text.trim_end_matches('\n'));
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::new("failed to write to standard output", failure::USAGE).because(&error))
@@ -128,7 +130,7 @@ fn operator_log(config: &Config) {
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(|| hush::Hushed(std::io::stderr()))
         .with_ansi(false)
         .finish();
     // Only this function sets one.
@@ -139,5 +141,5 @@ fn operator_log(config: &Config) {
 /// closed standard error takes nothing, and nothing can be done about it.
 fn say(text: &str) {
     use std::io::Write;
-    let _ = writeln!(anstream::stderr().lock(), "{text}");
+    let _ = writeln!(anstream::stderr().lock(), "{}", hush::hushed(text));
 }

@@ -1,6 +1,12 @@
-//! Where a program's output comes out: raw into a pipe or a file, sanitised onto a terminal.
+//! Where a program's output comes out: as it is into a pipe or a file, sanitised onto a terminal.
+//!
+//! Known values were replaced where it was logged; on a terminal they are once more: what stood between
+//! the pieces of one may be gone there. A log that is read again is redacted on every way out, by what is
+//! known today.
 
 use super::direct;
+use super::hush;
+use crate::context::redact::{Redacting, Redactor};
 use crate::context::sanitise::Sanitiser;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -13,7 +19,9 @@ pub(super) struct Outlet {
     to: Box<dyn AsyncWrite + Send + Unpin>,
     /// On a terminal only.
     sanitiser: Option<Sanitiser>,
-    /// Sanitised text that is not written yet.
+    /// On a terminal, and where a log is read again.
+    redacting: Option<Redacting>,
+    /// Text that is not written yet.
     pending: Vec<u8>,
     /// Why bytes could not be written, other than that their reader is gone.
     lost: Option<io::Error>,
@@ -41,11 +49,46 @@ impl Outlet {
     }
 
     fn new(to: Box<dyn AsyncWrite + Send + Unpin>, sanitiser: Option<Sanitiser>) -> Self {
+        let redacting = sanitiser.is_some().then(|| hush::redactor().stream());
         Self {
             to,
             sanitiser,
+            redacting,
             pending: Vec::new(),
             lost: None,
+        }
+    }
+
+    /// The same, redacting by what `redactor` knows on a terminal.
+    pub(super) fn knowing(mut self, redactor: &Redactor) -> Self {
+        if self.sanitiser.is_some() {
+            self.redacting = Some(redactor.stream());
+        }
+        self
+    }
+
+    /// The same, redacting on every way out.
+    pub(super) fn again(mut self) -> Self {
+        let redactor = hush::redactor();
+        if !redactor.is_idle() {
+            self.redacting = Some(redactor.stream());
+        }
+        self
+    }
+
+    /// What the bytes come to, in line to be written.
+    fn take(&mut self, bytes: &[u8]) {
+        let text;
+        let plain = match &mut self.sanitiser {
+            Some(sanitiser) => {
+                text = sanitiser.push(bytes);
+                text.as_bytes()
+            }
+            None => bytes,
+        };
+        match &mut self.redacting {
+            Some(redacting) => redacting.push(plain, &mut self.pending),
+            None => self.pending.extend_from_slice(plain),
         }
     }
 
@@ -53,8 +96,14 @@ impl Outlet {
     /// that is full has lost what was asked for.
     pub(super) async fn finish(mut self) -> io::Result<()> {
         if let Some(sanitiser) = &mut self.sanitiser {
-            self.pending
-                .extend_from_slice(sanitiser.finish().as_bytes());
+            let rest = sanitiser.finish();
+            match &mut self.redacting {
+                Some(redacting) => redacting.push(rest.as_bytes(), &mut self.pending),
+                None => self.pending.extend_from_slice(rest.as_bytes()),
+            }
+        }
+        if let Some(redacting) = &mut self.redacting {
+            redacting.finish(&mut self.pending);
         }
         let pending = std::mem::take(&mut self.pending);
         let written = match self.to.write_all(&pending).await {
@@ -78,6 +127,9 @@ impl Outlet {
     }
 
     fn flush_all(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(redacting) = &mut self.redacting {
+            redacting.pause(&mut self.pending);
+        }
         ready!(self.poll_pending(context))?;
         Pin::new(&mut self.to).poll_flush(context)
     }
@@ -101,7 +153,7 @@ impl AsyncWrite for Outlet {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.sanitiser.is_none() {
+        if this.sanitiser.is_none() && this.redacting.is_none() {
             let written = ready!(Pin::new(&mut this.to).poll_write(context, bytes));
             if let Err(error) = &written {
                 this.note(error);
@@ -110,10 +162,7 @@ impl AsyncWrite for Outlet {
         }
         // The text of the bytes before goes first; only then are new ones taken.
         ready!(this.poll_pending(context))?;
-        if let Some(sanitiser) = &mut this.sanitiser {
-            this.pending
-                .extend_from_slice(sanitiser.push(bytes).as_bytes());
-        }
+        this.take(bytes);
         match this.poll_pending(context) {
             Poll::Ready(Err(error)) => {
                 this.note(&error);

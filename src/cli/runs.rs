@@ -1,7 +1,7 @@
 //! `fumehood runs`: what the records say.
 //!
-//! Standard output is what was asked for. Logs go to a pipe or a file as the very bytes, and to a
-//! terminal sanitised. `verify` ends with 1 where a record is broken.
+//! Standard output is what was asked for. Logs go to a pipe or a file as they are, and to a terminal
+//! sanitised. `verify` ends with 1 where a record is broken.
 
 mod attach;
 mod gc;
@@ -279,8 +279,8 @@ fn logs(run: &StoredRun, step: Option<StepNumber>, stream: Stream) -> Result<Exi
             super::say(&format!("{BOLD}step {step}, {stream}{BOLD:#}"));
         }
         let copied = match terminal {
-            true => copy_sanitised(&mut log),
-            false => io::copy(&mut log, &mut io::stdout().lock()).map(drop),
+            true => copy(&mut log, Some(Sanitiser::new(LINE))),
+            false => copy(&mut log, None),
         };
         match copied {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -291,20 +291,32 @@ fn logs(run: &StoredRun, step: Option<StepNumber>, stream: Stream) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn copy_sanitised(log: &mut impl Read) -> io::Result<()> {
+/// Redacted by what is known today, whatever was known then.
+fn copy(log: &mut impl Read, mut sanitiser: Option<Sanitiser>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let mut sanitiser = Sanitiser::new(LINE);
+    let mut redacting = super::hush::redactor().stream();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = log.read(&mut buffer)?;
-        if count == 0 {
-            break;
+        let mut decided = Vec::new();
+        match &mut sanitiser {
+            None => redacting.push(&buffer[..count], &mut decided),
+            Some(sanitiser) => {
+                let text = match count {
+                    0 => sanitiser.finish(),
+                    count => sanitiser.push(&buffer[..count]),
+                };
+                redacting.push(text.as_bytes(), &mut decided);
+            }
         }
-        out.write_all(sanitiser.push(&buffer[..count]).as_bytes())?;
+        if count == 0 {
+            redacting.finish(&mut decided);
+        }
+        out.write_all(&decided)?;
+        if count == 0 {
+            return out.flush();
+        }
     }
-    let rest = sanitiser.finish();
-    out.write_all(rest.as_bytes())?;
-    out.flush()
 }
 
 fn verify(run: &StoredRun, form: As) -> Result<ExitCode, Failure> {

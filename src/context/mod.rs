@@ -8,5 +8,6 @@ pub mod doom_loop;
 pub mod history;
 mod line;
 pub mod prompt;
+pub mod redact;
 pub mod sanitise;
 pub mod truncate;

@@ -16,8 +16,8 @@ use crate::policy::action::Origin;
 use crate::policy::model::OnDisconnect;
 use crate::policy::names;
 use crate::protocol::ids::StepNumber;
-use crate::tools::ToolStop;
 use crate::tools::bench::{BenchIo, ExecRequest};
+use crate::tools::{Passing, ToolStop};
 use std::future::pending;
 use std::io;
 use std::pin::Pin;
@@ -192,6 +192,10 @@ async fn run(
         Output::new(streams.stderr, kept),
     );
     let io = BenchIo {
+        passing: match ask.raw {
+            true => Passing::Raw,
+            false => Passing::Redacted,
+        },
         step,
         stdin: Some(Box::new(Input {
             from: streams.stdin,

@@ -109,6 +109,9 @@ pub struct ExecAsk {
     pub cwd: String,
     pub env: BTreeMap<String, String>,
     pub wall_ms: Option<u64>,
+    /// The very bytes, known secrets included.
+    #[serde(default)]
+    pub raw: bool,
 }
 
 /// A file as a client offers it. The permit is for these bytes.

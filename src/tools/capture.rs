@@ -1,7 +1,9 @@
-//! What a program said, for the model and for the eyes: sanitised as it comes, head and tail kept,
-//! memory bounded however much it says.
+//! What a program said, for the model and for the eyes: sanitised as it comes, known values replaced
+//! (once more: what stood between the pieces of one is gone now), head and tail kept, memory bounded
+//! however much it says.
 
 use super::desk::Desk;
+use crate::context::redact::Redacting;
 use crate::context::sanitise::Sanitiser;
 use crate::context::truncate::{Gather, Truncated};
 use crate::protocol::event::Event;
@@ -54,8 +56,10 @@ impl Capture {
     /// One stream's way in. Each stream is sanitised by itself: a sequence that begins in one does not
     /// go on in the other.
     pub(super) fn stream(&self, max_line: usize) -> CaptureStream {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         CaptureStream {
             capture: self.clone(),
+            redacting: kept.live.desk.redactor().stream(),
             sanitiser: Sanitiser::new(max_line),
         }
     }
@@ -114,13 +118,24 @@ impl Live {
 pub(super) struct CaptureStream {
     capture: Capture,
     sanitiser: Sanitiser,
+    redacting: Redacting,
 }
 
 impl CaptureStream {
     /// The stream has ended: what was held back comes out.
     pub(super) fn finish(mut self) {
         let rest = self.sanitiser.finish();
-        self.capture.add(&rest);
+        let mut decided = Vec::new();
+        self.redacting.push(rest.as_bytes(), &mut decided);
+        self.redacting.finish(&mut decided);
+        self.capture.add(&String::from_utf8_lossy(&decided));
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let text = self.sanitiser.push(bytes);
+        let mut decided = Vec::new();
+        self.redacting.push(text.as_bytes(), &mut decided);
+        self.capture.add(&String::from_utf8_lossy(&decided));
     }
 }
 
@@ -130,8 +145,7 @@ impl AsyncWrite for CaptureStream {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let text = self.sanitiser.push(bytes);
-        self.capture.add(&text);
+        self.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -1,5 +1,5 @@
 //! Where everything that happens passes: into the record first, then before the person's eyes; and
-//! where a question is settled.
+//! where a question is settled. Values that are known to be secret are replaced here for both.
 //!
 //! ```text
 //!   event ─▶ record (flushed) ─▶ door        a record that cannot be written stops the run
@@ -11,6 +11,7 @@
 
 use super::ToolStop;
 use super::door::{Answered, Door};
+use crate::context::redact::Redactor;
 use crate::policy::action::Act;
 use crate::policy::permit::{Denial, Permit, Question, Reach, Verdict, digest_of};
 use crate::protocol::event::{Approver, Event};
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Desk {
     record: Arc<RunRecord>,
     door: Arc<dyn Door>,
+    redactor: Redactor,
 }
 
 /// How a question ended.
@@ -55,25 +57,44 @@ pub struct Patience {
 
 impl Desk {
     pub fn new(record: Arc<RunRecord>, door: Arc<dyn Door>) -> Self {
-        Self { record, door }
+        Self {
+            record,
+            door,
+            redactor: Redactor::default(),
+        }
+    }
+
+    /// The same, to which these values are known.
+    pub fn redacting(self, redactor: Redactor) -> Self {
+        Self { redactor, ..self }
+    }
+
+    /// What knows the values that nobody is to read.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     pub fn record(&self) -> &RunRecord {
         &self.record
     }
 
-    /// Records, then shows. When it returns, the record is on disk.
+    /// Records, then shows. When it returns, the record is on disk. Known values in it are replaced; in
+    /// pieces of a stream whoever cuts the pieces has done so.
     ///
     /// # Errors
     /// When the record cannot be written: then nothing may be done.
     pub fn emit(&self, event: &Event) -> Result<(), ToolStop> {
-        if !event.is_transient() {
-            self.record
-                .append(event)
-                .map_err(|error| ToolStop::Record {
-                    error: error.to_string(),
-                })?;
+        if event.is_transient() {
+            self.door.show(event);
+            return Ok(());
         }
+        let redacted = self.redactor.anything(event);
+        let event = redacted.as_ref().unwrap_or(event);
+        self.record
+            .append(event)
+            .map_err(|error| ToolStop::Record {
+                error: error.to_string(),
+            })?;
         self.door.show(event);
         Ok(())
     }
@@ -132,6 +153,8 @@ impl Desk {
     }
 
     async fn ask(&self, view: &QuestionView, patience: &Patience) -> Result<Answered, ToolStop> {
+        let redacted = self.redactor.anything(view);
+        let view = redacted.as_ref().unwrap_or(view);
         self.emit(&Event::Asked {
             digest: view.digest.clone(),
             action: view.action.clone(),

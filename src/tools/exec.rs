@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, BenchIo, ExecRequest, Executed};
 use super::capture::Capture;
-use super::{CallContext, Tool, ToolOutput, ToolStop};
+use super::{CallContext, Passing, Tool, ToolOutput, ToolStop};
 use crate::policy::action::Origin;
 use crate::protocol::message::ToolSpec;
 use crate::protocol::outcome::{Exit, Outcome};
@@ -80,6 +80,7 @@ impl Tool for ExecTool {
         let line = self.bench.max_line();
         let (mut out, mut err) = (capture.stream(line), capture.stream(line));
         let io = BenchIo {
+            passing: Passing::Redacted,
             step,
             stdin: None,
             stdout: &mut out,

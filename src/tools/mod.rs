@@ -23,6 +23,7 @@ mod router;
 mod tee;
 
 pub use router::Router;
+pub use tee::Passing;
 
 use crate::protocol::ids::CallId;
 use crate::protocol::message::ToolSpec;

@@ -1,10 +1,12 @@
 //! Small texts kept by their hash, so that what changed can be shown after it changed.
 //!
 //! One file, `texts.pack`, that only grows: `<sha256> <size>\n<bytes>\n` for each text. Bounded: what
-//! does not fit is not kept, and a question then shows the whole new text instead of a difference.
+//! does not fit is not kept, and a question then shows the whole new text instead of a difference. So is
+//! one that holds a known secret: no copy of that is made.
 
 use super::error::WorkspaceError;
 use super::hash::Hash;
+use crate::context::redact::Redactor;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -30,6 +32,7 @@ struct Pack {
     /// Seen, and no text.
     others: HashSet<Hash>,
     max: u64,
+    redactor: Redactor,
 }
 
 impl Texts {
@@ -53,7 +56,16 @@ impl Texts {
             places: HashMap::new(),
             others: HashSet::new(),
             max,
+            redactor: Redactor::default(),
         })))
+    }
+
+    /// The same, keeping none in which one of these values is.
+    #[must_use]
+    pub fn without(self, redactor: Redactor) -> Self {
+        let mut pack = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        pack.redactor = redactor;
+        Self(Mutex::new(pack))
     }
 
     /// Keeps a text, if it is one and fits. What the disk refuses is not kept.
@@ -62,7 +74,9 @@ impl Texts {
         if !pack.wants(hash) {
             return;
         }
-        let is_text = bytes.len() as u64 <= MAX_TEXT && as_text(bytes).is_some();
+        let is_text = bytes.len() as u64 <= MAX_TEXT
+            && as_text(bytes).is_some()
+            && !pack.redactor.finds(bytes);
         if !is_text {
             pack.others.insert(*hash);
         } else if pack.length + bytes.len() as u64 <= pack.max {
@@ -131,5 +145,22 @@ mod tests {
         assert_eq!(put(b"first").as_deref(), None, "over the bound");
         assert_eq!(put(b"\xff"), None);
         assert_eq!(put(b"a\0b"), None);
+    }
+
+    #[test]
+    fn a_text_with_a_secret_in_it_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut known = crate::context::redact::Known::default();
+        known.add("KEY", b"hf_12345678");
+        let texts = Texts::create(dir.path()).unwrap();
+        let texts = texts.without(Redactor::new(&known));
+        let bytes = b"key = 'hf_12345678'";
+        texts.keep(&Hash::of(bytes), bytes);
+        assert_eq!(texts.get(&Hash::of(bytes)), None);
+        assert!(
+            std::fs::read(dir.path().join("texts.pack"))
+                .unwrap()
+                .is_empty()
+        );
     }
 }

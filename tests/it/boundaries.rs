@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("bollard", &["sandbox/docker"]),
     ("git2", &["repo"]),
+    ("aho_corasick", &["context"]),
     ("reqwest", &["llm", "repo"]),
     ("clap", &["cli", "main.rs"]),
     ("anstream", &["cli", "main.rs"]),

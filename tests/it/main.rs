@@ -27,6 +27,7 @@ mod llm;
 mod namespace;
 mod policies;
 mod record;
+mod redaction;
 mod repo;
 mod repo_servers;
 mod repo_trees;

@@ -22,6 +22,7 @@ use crate::protocol::ids::RunId;
 use crate::protocol::outcome::{Exit, Outcome};
 use crate::protocol::spec::WORKSPACE_TARGET;
 use crate::protocol::stop::StopReason;
+use crate::tools::Passing;
 use crate::tools::bench::{BenchIo, ExecRequest, Executed};
 use crate::tools::door::Door;
 use attempts::{FLOODS, Flood, PROBES, Report, Subject};
@@ -247,6 +248,7 @@ async fn step(
 ) -> Result<Result<(Exit, Vec<u8>), String>, AppError> {
     let (mut stdout, mut stderr) = (Vec::new(), tokio::io::sink());
     let io = BenchIo {
+        passing: Passing::Redacted,
         step: run.bench.next_step(),
         stdin: None,
         stdout: &mut stdout,

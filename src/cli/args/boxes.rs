@@ -85,6 +85,9 @@ pub(in super::super) struct BoxExecArgs {
     /// A variable for this command: NAME=VALUE, or NAME to pass yours on
     #[arg(long = "env", value_name = "K=V")]
     pub(in super::super) env: Vec<String>,
+    /// Pass known secrets on too, into a pipe or a file: the program's very bytes
+    #[arg(long)]
+    pub(in super::super) raw: bool,
     /// Answer yes to what lies inside the policy; what goes beyond it stays no
     #[arg(long)]
     pub(in super::super) yes: bool,

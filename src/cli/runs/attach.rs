@@ -180,8 +180,8 @@ impl Along {
         Self {
             log: run.follow(step, stream),
             outlet: match stream {
-                Stream::Stdout => Outlet::stdout(LINE),
-                Stream::Stderr => Outlet::stderr(LINE),
+                Stream::Stdout => Outlet::stdout(LINE).again(),
+                Stream::Stderr => Outlet::stderr(LINE).again(),
             },
             buffer: vec![0; 64 * 1024],
         }

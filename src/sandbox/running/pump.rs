@@ -84,7 +84,7 @@ async fn pass(
             Next::Broken => return Err(Broken::Cut),
             Next::End => {
                 // A writer that fails at the last is one that fails.
-                let _ = to.flush().await;
+                let _ = to.shutdown().await;
                 return Ok(Passed::All);
             }
         };

@@ -10,9 +10,10 @@ use crate::protocol::outcome::Exit;
 use crate::record::{LogWriter, RunRecord, Stream};
 use crate::sandbox::backend::SandboxError;
 use crate::sandbox::{Sandbox, StepIo};
-use crate::tools::ToolStop;
 use crate::tools::tee::Tee;
+use crate::tools::{Passing, ToolStop};
 use crate::workspace::changes;
+use std::collections::BTreeSet;
 
 impl Bench {
     /// The act itself: announced on disk, done, told.
@@ -36,8 +37,9 @@ impl Bench {
             cwd: act.cwd.clone(),
             digest: permit.digest().clone(),
         })?;
-        let mut stdout = Tee::new(self.log(step, Stream::Stdout)?, io.stdout);
-        let mut stderr = Tee::new(self.log(step, Stream::Stderr)?, io.stderr);
+        let how = (self.setup.desk.redactor(), io.passing);
+        let mut stdout = Tee::new(self.log(step, Stream::Stdout)?, io.stdout, how);
+        let mut stderr = Tee::new(self.log(step, Stream::Stderr)?, io.stderr, how);
         let streams = StepIo {
             stdin: io.stdin,
             stdout: &mut stdout,
@@ -46,7 +48,11 @@ impl Bench {
             started: None,
         };
         let (ended, gpus) = self.measured(step, sandbox.step(permit, streams)).await;
-        let dropped = stdout.into_log().finish().dropped + stderr.into_log().finish().dropped;
+        let (stdout, mut found) = stdout.into_log();
+        let (stderr, found_there) = stderr.into_log();
+        let dropped = stdout.finish().dropped + stderr.finish().dropped;
+        found.extend(found_there);
+        self.tell_found(&found, io.passing)?;
         match ended {
             Ok(mut exit) => {
                 exit.usage.gpus = gpus;
@@ -69,6 +75,23 @@ impl Bench {
                 Err(broken(error))
             }
         }
+    }
+
+    /// Whose values were in the output: a reader shall know what the `*` are.
+    fn tell_found(&self, found: &BTreeSet<String>, passing: Passing) -> Result<(), ToolStop> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = found.iter().map(String::as_str).collect();
+        let done = match passing {
+            Passing::Redacted => "each is replaced by *",
+            Passing::Raw => "they were passed on as --raw asks, and are replaced by * in the log",
+        };
+        let text = format!(
+            "the output held known secrets ({}): {done}",
+            names.join(", ")
+        );
+        self.setup.desk.emit(&Event::Notice { text })
     }
 
     pub(super) async fn tell_end(
