@@ -12,6 +12,7 @@
 //!    agent                  flow        queue, driver, turn, approval
 //!      │
 //!    tools                  verbs       prepare, gate, execute
+//!    images                 verbs       made, named, found again
 //!      │
 //!  sandbox workspace repo llm record    adapters: the only code with foreign clients
 //!      │
@@ -35,6 +36,7 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod holder;
+pub mod images;
 pub mod llm;
 pub mod policy;
 pub mod protocol;

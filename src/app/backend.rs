@@ -55,7 +55,7 @@ pub async fn choose_backend(config: &Config, request: &SandboxRequest) -> Result
         (BackendChoice::Docker, Some(image)) => {
             let engine = DockerBackend::connect(init, host).await?;
             let engine = engine.with_runtime(runtime)?;
-            docker(engine, runtime, (image, "asked for")).await
+            docker((config, request), engine, (image, "asked for")).await
         }
         (BackendChoice::Docker, None) => Err(AppError::NoImage),
         (BackendChoice::Namespace, Some(_)) => Err(AppError::ImageWithoutEngine {
@@ -68,8 +68,8 @@ pub async fn choose_backend(config: &Config, request: &SandboxRequest) -> Result
             let engine = DockerBackend::connect(init, host).await?;
             let engine = engine.with_runtime(runtime)?;
             docker(
+                (config, request),
                 engine,
-                runtime,
                 (image, "an image was named and an engine answers"),
             )
             .await
@@ -100,11 +100,12 @@ fn refuse_runtime(policy: &Policy, backend: Option<BackendKind>) -> Result<(), A
 }
 
 async fn docker(
+    (config, request): (&Config, &SandboxRequest),
     engine: DockerBackend,
-    runtime: RuntimeChoice,
     (image, why): (&str, &str),
 ) -> Result<Chosen, AppError> {
-    let found = engine.resolve_image(image).await?;
+    let policy = &request.policy;
+    let found = super::images::of_engine(config, policy, (&engine, image)).await?;
     engine.sweep().await?;
     Ok(Chosen {
         root: RootFs::Image {
@@ -114,7 +115,7 @@ async fn docker(
         reason: format!(
             "docker: {why}; {image} is {}{}",
             found.id,
-            match runtime {
+            match policy.executor.runtime {
                 RuntimeChoice::Default => String::new(),
                 named => format!("; by {}", named.name()),
             }

@@ -1,5 +1,6 @@
 //! Why a run did not come about, with what the user can do about it.
 
+use crate::images::ImageError;
 use crate::policy::file::problem::PolicyErrors;
 use crate::protocol::spec::BackendKind;
 use crate::record::RecordError;
@@ -36,6 +37,14 @@ pub enum AppError {
     },
     #[error("--image is for the docker backend, and {backend} was chosen")]
     ImageWithoutEngine { backend: BackendKind },
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error("policy {policy} does not list image {image:?} ({id})")]
+    ImageNotAllowed {
+        image: String,
+        id: String,
+        policy: String,
+    },
     #[error("the docker backend needs an image")]
     NoImage,
     #[error("failed to read {what}")]
@@ -84,6 +93,10 @@ impl AppError {
             Self::ImageWithoutEngine { .. } => {
                 Some("leave out --image, or use --backend docker".into())
             }
+            Self::Image(error) => error.remedy(),
+            Self::ImageNotAllowed { id, .. } => Some(format!(
+                "where you trust it, add \"{id}\" to [image] allow; or name one that is listed"
+            )),
             Self::NoImage => Some(
                 "name one with --image REF (`docker images` lists what is there), or use --backend namespace"
                     .into(),

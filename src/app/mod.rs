@@ -16,6 +16,7 @@ mod error;
 mod gc;
 mod gpus;
 mod known;
+mod images;
 mod layers;
 mod network;
 mod open;
@@ -23,6 +24,7 @@ pub mod selftest;
 mod settings;
 mod sources;
 mod trust;
+mod unpack;
 
 pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};
 pub use backend::{Examined, choose_backend, examine, install_init};
@@ -30,6 +32,7 @@ pub use ending::{exec_end, exits, said};
 pub use error::AppError;
 pub use gc::{Collected, Forgotten, Removal, collect};
 pub use known::redactor;
+pub use images::{ImageBuild, ListedImage, build_image, image_store, list_images, remove_image};
 pub use layers::{Layered, lay_over, read_policy, tighten_by_project};
 pub use open::{RunEnd, open_run};
 pub use trust::{Accepted, all_accepted, distrust, project_source, trust};
@@ -59,6 +62,8 @@ pub struct SandboxRequest {
     pub backend: Option<BackendChoice>,
     pub image: Option<String>,
     pub workspace: Option<PathBuf>,
+    /// An archive to fill the run's own workspace from.
+    pub unpack: Option<PathBuf>,
     pub venv: Option<PathBuf>,
     pub mounts: Vec<MountRequest>,
     pub env: BTreeMap<String, String>,

@@ -6,7 +6,7 @@ use super::sources::{self, Found, Places};
 use crate::config::Config;
 use crate::policy::model::{CaHandIn, NetworkPolicy, Policy};
 use crate::policy::network;
-use crate::protocol::net::Network;
+use crate::protocol::net::{Network, SourceAlias};
 use crate::record::RunRecord;
 use crate::repo::ProxyConfig;
 use crate::sandbox::egress::{Outside, Upstream};
@@ -87,8 +87,26 @@ pub(super) fn outside(config: &Config) -> Result<Outside, AppError> {
     Ok(Outside::new(upstream, proxies.except))
 }
 
-/// A copy of the certificates in the user's bundle: of a file that holds more, no more.
+/// A copy of the certificates in the user's bundle.
 fn authorities(config: &Config, record: &RunRecord) -> Result<Source, AppError> {
+    let place = make_authorities(record.dir(), &bundle(config)?)?;
+    Ok(Source {
+        path: place.path,
+        device: place.device,
+        inode: place.inode,
+    })
+}
+
+/// What tells these tools where the user gets packages from, without credentials.
+pub(super) fn package_variables(
+    config: &Config,
+    tools: &[SourceAlias],
+) -> std::collections::BTreeMap<String, String> {
+    sources::find(tools, &places(config)).env
+}
+
+/// The certificates of the user's bundle: of a file that holds more, no more.
+pub(super) fn bundle(config: &Config) -> Result<String, AppError> {
     let bundle = config
         .ca_bundle
         .clone()
@@ -110,12 +128,7 @@ fn authorities(config: &Config, record: &RunRecord) -> Result<Source, AppError> 
     if certificates.is_empty() {
         return Err(unreadable(std::io::Error::other("it holds no certificate")));
     }
-    let place = make_authorities(record.dir(), &certificates)?;
-    Ok(Source {
-        path: place.path,
-        device: place.device,
-        inode: place.inode,
-    })
+    Ok(certificates)
 }
 
 /// Only the certificates: a bundle may lie in one file with a key.

@@ -162,6 +162,7 @@ fn plan_sandbox(
     let caller = owner::caller();
     let (uid, gid) = plan::run_as(policy, backend, workspace.owner(), caller);
     workspace.work_as(uid, gid)?;
+    let unpacked = super::unpack::fill(workspace, request)?;
     let stock = workspace.take_stock()?;
     let home = source(&crate::workspace::make_home(record.dir(), uid, gid)?);
     let judge = MountJudge::new(&config.user_home, &config.state);
@@ -200,8 +201,9 @@ fn plan_sandbox(
         cores: std::thread::available_parallelism()
             .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
     })?;
-    let told = doors_note(&stock.doors)
+    let told = unpacked
         .into_iter()
+        .chain(doors_note(&stock.doors))
         .chain(shared_note(&stock.shared))
         .chain(left_note(&stock.left));
     let notes = python.map(|python| python.notes).unwrap_or_default();

@@ -1,9 +1,11 @@
 //! What can be typed. Parsing only: what it means is each command's.
 
 mod boxes;
+mod images;
 mod runs;
 
 pub(super) use boxes::{BoxArgs, BoxCommand, BoxExecArgs, HoldArgs, OpenArgs};
+pub(super) use images::{ImagesArgs, ImagesCommand};
 pub(super) use runs::{RunsArgs, RunsCommand};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +44,8 @@ pub(super) enum Command {
     Doctor(DoctorArgs),
     /// Attack this machine's own sandboxes, and show what held
     Selftest(SelftestArgs),
+    /// Make images, and look at those there are
+    Images(ImagesArgs),
     /// Look at policies
     Policy(PolicyArgs),
     /// Look at the records of runs
@@ -57,12 +61,15 @@ pub(super) struct SandboxArgs {
     /// What isolates. auto: docker where an image is named, else namespace
     #[arg(long, value_enum)]
     pub(super) backend: Option<BackendArg>,
-    /// Image for the docker backend; it must be there already, nothing is pulled
+    /// Image: one of `fumehood images list`, or of the engine; it must be there already, nothing is pulled
     #[arg(long, value_name = "REF")]
     pub(super) image: Option<String>,
     /// Folder mounted read-write at /workspace, in place [default: a fresh one for this run]
     #[arg(long, value_name = "DIR")]
     pub(super) workspace: Option<PathBuf>,
+    /// Fill the run's own workspace from an archive (.tar, .tar.gz): files and folders, no links
+    #[arg(long, value_name = "FILE", conflicts_with = "workspace")]
+    pub(super) unpack: Option<PathBuf>,
     /// A venv, uv or conda environment, mounted read-only with the interpreter it names
     #[arg(long, value_name = "PATH")]
     pub(super) venv: Option<PathBuf>,
@@ -91,6 +98,7 @@ impl SandboxArgs {
             backend,
             image,
             workspace,
+            unpack,
             venv,
             mounts,
             env,
@@ -113,6 +121,7 @@ impl SandboxArgs {
             ),
             ("--image", image.as_deref().map(OsStr::new)),
             ("--workspace", workspace.as_deref().map(Path::as_os_str)),
+            ("--unpack", unpack.as_deref().map(Path::as_os_str)),
             ("--venv", venv.as_deref().map(Path::as_os_str)),
         ];
         let many = [("--mount", mounts), ("--env", env), ("--set", set)];
@@ -376,5 +385,17 @@ mod tests {
             ..second
         };
         assert_eq!(format!("{first:?}"), format!("{yes:?}"));
+    }
+
+    #[test]
+    fn an_archive_is_typed_again_and_goes_into_no_folder_of_the_users() {
+        let first = Typed::try_parse_from(["x", "--unpack=a.tar"])
+            .unwrap()
+            .sandbox;
+        assert_eq!(
+            first.retyped(),
+            ["--policy=offline-train", "--unpack=a.tar"]
+        );
+        assert!(Typed::try_parse_from(["x", "--unpack=a.tar", "--workspace=w"]).is_err());
     }
 }

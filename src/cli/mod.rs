@@ -13,6 +13,7 @@ mod exec;
 mod failure;
 mod hold;
 mod hush;
+mod images;
 mod outlet;
 mod policy;
 mod question;
@@ -104,6 +105,7 @@ async fn dispatch(config: Config, command: Command) -> Result<ExitCode, Failure>
         Command::Run(args) => run::run(config, args).await,
         Command::Demo(args) => run::demo(config, args).await,
         Command::Runs(args) => runs::runs(config, args).await,
+        Command::Images(args) => images::images(config, args).await,
         Command::Policy(args) => policy::policy(config, &args),
         Command::Selftest(args) => selftest::selftest(config, args).await,
     }

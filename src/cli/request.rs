@@ -43,6 +43,7 @@ pub(super) fn sandbox(config: &Config, args: &SandboxArgs) -> Result<SandboxRequ
         backend: args.backend.map(backend),
         image: args.image.clone(),
         workspace: args.workspace.clone(),
+        unpack: args.unpack.clone(),
         venv: args.venv.clone(),
         mounts,
         env,
@@ -152,9 +153,11 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::Upstream(_)
         | AppError::NoAuthorities
         | AppError::Authorities { .. }
+        | AppError::ImageNotAllowed { .. }
         | AppError::NoImage => failure::USAGE,
         AppError::Record(_)
         | AppError::Sandbox(_)
+        | AppError::Image(_)
         | AppError::Gpu(_)
         | AppError::Init { .. }
         | AppError::Machine { .. }

@@ -5,7 +5,7 @@ use super::action::ActionKind;
 use super::defaults;
 use super::model::Decision;
 use super::schema::{self, Key};
-use super::value::{Form, Unit, Words};
+use super::value::{Form, Unit};
 use crate::protocol::control::Control;
 use crate::protocol::net::SourceAlias;
 use serde_json::{Map, Value, json};
@@ -91,7 +91,7 @@ fn of_form(form: &Form) -> Value {
             array(json!({ "type": "string", "pattern": pattern }))
         }
         Form::Env => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
-        Form::List(words) => list(*words),
+        Form::List(_) => list(),
         Form::Hosts => array(json!({ "anyOf": [
             { "type": "string" },
             object(&schema::HOST, host_key, &["host"]),
@@ -117,12 +117,9 @@ fn of_unit(unit: Unit, (low, high): (u64, u64)) -> Value {
     }
 }
 
-fn list(words: Words) -> Value {
+fn list() -> Value {
     let mut list = array(json!({ "type": "string" }));
     list["uniqueItems"] = json!(true);
-    if words == Words::Images {
-        list["maxItems"] = json!(1);
-    }
     list
 }
 

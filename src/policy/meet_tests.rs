@@ -59,9 +59,11 @@ prop_compose! {
         rules in proptest::collection::vec(a_rule(), 0..4),
         seed in proptest::option::of(select(&["0", "1"][..])),
         reached in words(&["a.org", "*.a.org", "b.a.org"]),
+        images in words(&["sha256:0", "sha256:1", "sha256:2"]),
     ) -> Policy {
         let mut policy = fixture::policy();
         policy.git.hosts = hosts;
+        policy.image.allow = images;
         policy.git.remotes = remotes;
         policy.network.allow = network::normal(reached.iter().map(|host| reached_on_443(host)).collect());
         policy.env.pass = pass;
@@ -116,6 +118,7 @@ prop_compose! {
 /// Order says nothing in a list.
 fn normal(mut policy: Policy) -> Policy {
     policy.git.hosts.sort();
+    policy.image.allow.sort();
     policy.git.remotes.sort();
     policy.env.pass.sort();
     policy.artifacts.include.sort();

@@ -106,8 +106,8 @@ impl RuntimeChoice {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImagePolicy {
-    /// The image (`name@sha256:…`, or an id) of a run whose user names none; at most one in this
-    /// version. What the user names counts as chosen by them.
+    /// The images there may be (`name@sha256:…`, or an id), also of those that the user names; empty
+    /// is any. The first is that of a run whose user names none.
     pub allow: Vec<String>,
     pub require_digest: bool,
 }

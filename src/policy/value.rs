@@ -159,6 +159,7 @@ impl Form {
             (Value::Require(a), Value::Require(b)) => Value::Require(stronger(a, b)),
             (Value::Env(a), Value::Env(b)) => Value::Env(together(a, b)?),
             (Value::List(a), Value::List(b)) => Value::List(match self {
+                Self::List(Words::Images) => images(a, b)?,
                 Self::List(Words::Remotes) => narrower(&a, &b),
                 _ => common(&a, &b),
             }),
@@ -306,6 +307,19 @@ fn together(
         };
     }
     Ok(a)
+}
+
+/// No list lets every image in: the other counts. Two that share nothing exclude each other, as a list
+/// of none would let in all.
+fn images(a: Vec<String>, b: Vec<String>) -> Result<Vec<String>, Clash> {
+    match (a.is_empty(), b.is_empty()) {
+        (true, _) => Ok(b),
+        (_, true) => Ok(a),
+        _ => match common(&a, &b) {
+            both if both.is_empty() => Err(Clash),
+            both => Ok(both),
+        },
+    }
 }
 
 fn common(a: &[String], b: &[String]) -> Vec<String> {

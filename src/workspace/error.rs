@@ -1,5 +1,6 @@
 //! What can go wrong with a workspace, and what the user or the model can do about it.
 
+use super::unpack::Fault;
 use crate::protocol::ids::RunId;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,14 @@ pub enum WorkspaceError {
     /// Part of the code cannot be looked at, so nothing can be said about what would run.
     #[error("{} is nested too deep to be looked at", path.display())]
     TooDeep { path: PathBuf },
+    /// Nothing of the archive is kept.
+    #[error("{}{}: {fault}", archive.display(), in_it(entry))]
+    Archive {
+        archive: PathBuf,
+        /// The entry, made visible; empty for the archive itself.
+        entry: String,
+        fault: Fault,
+    },
     #[error("glob {glob:?}: {why}")]
     Glob { glob: String, why: String },
 }
@@ -117,12 +126,20 @@ impl WorkspaceError {
             Self::TooMany { .. } => Some("choose a smaller folder as the workspace".to_owned()),
             Self::TooDeep { path } => Some(format!("remove {}", path.display())),
             Self::TooLarge { .. } => Some("read a part of it with a command".to_owned()),
+            Self::Archive { fault, .. } => fault.remedy(),
             Self::NotText { .. } => Some("look at it with a command".to_owned()),
             Self::Kind { .. }
             | Self::Protected { .. }
             | Self::BadEdit { .. }
             | Self::Glob { .. } => None,
         }
+    }
+}
+
+fn in_it(entry: &str) -> String {
+    match entry {
+        "" => String::new(),
+        entry => format!(", entry {entry}"),
     }
 }
 

@@ -4,6 +4,7 @@
 //!   in_place(DIR) ─┐                 ┌ read, write, edit, list     by descriptor, no link followed
 //!   fresh(run)    ─┴─▶ Workspace ────┼ snapshot ─▶ code tree, changes, what a question shows
 //!                     (locked)       ├ receive, send               files of any size, piece by piece
+//!                                    ├ unpack                      archives, as hostile as who made them
 //!                                    ├ protected                   what stays read-only inside
 //!                                    └ quarantine                  what may not stay behind
 //! ```
@@ -30,6 +31,7 @@ mod snapshot;
 mod stream;
 mod texts;
 mod traps;
+mod unpack;
 mod walk;
 
 pub use artifacts::Artifacts;
@@ -47,4 +49,5 @@ pub use snapshot::{Entry, Snapshot, SnapshotRequest, code_tree};
 pub use stream::{Incoming, Outgoing};
 pub use texts::{MAX_TEXT, Texts};
 pub use traps::Why;
+pub use unpack::{Bounds, Extraction, Fault, Left, Unpacked};
 pub use walk::{Kind, MAX_ENTRIES, Stamp};

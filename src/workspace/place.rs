@@ -279,6 +279,11 @@ impl Workspace {
         }
     }
 
+    /// Uid and gid that what we make is given to.
+    pub(super) fn given_to(&self) -> Option<(u32, u32)> {
+        self.give_to
+    }
+
     fn is_empty(&self) -> Result<bool, WorkspaceError> {
         let mut entries =
             fs::read_dir(self.path()).map_err(WorkspaceError::io("read", self.path()))?;

@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("repo", 2),
     ("sandbox", 2),
     ("record", 2),
+    ("images", 3),
     ("tools", 3),
     ("agent", 4),
     ("app", 5),

@@ -7,6 +7,7 @@
     reason = "clippy knows tests by #[test], and not what they share"
 )]
 
+mod archives;
 mod attack;
 mod bad_input;
 mod boundaries;
@@ -21,6 +22,7 @@ mod file_tools;
 mod first_hour;
 mod git_http;
 mod gpu;
+mod images;
 mod init;
 mod lifecycle;
 mod llm;

@@ -279,6 +279,7 @@ async fn open(
         backend: Some(target.backend),
         image: target.image.map(str::to_owned),
         workspace: None,
+        unpack: None,
         venv: None,
         mounts: Vec::new(),
         env: BTreeMap::new(),

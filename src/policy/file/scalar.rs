@@ -264,9 +264,6 @@ fn list(reader: &mut Reader<'_>, words: Words, at: &At, value: &DeValue<'_>) -> 
             list.push(text);
         }
     }
-    if words == Words::Images && list.len() > 1 {
-        reader.note(Code::Range, at, "this version uses one image, the first");
-    }
     Some(Value::List(list))
 }
 

@@ -57,7 +57,7 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         "image.allow",
         Form::List(Words::Images),
         List(image.allow),
-        "The image of a run whose user names none"
+        "The images there may be, none: any; the first is that of a run whose user names none"
     ),
     key!(
         "image.require_digest",

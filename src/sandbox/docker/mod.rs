@@ -14,6 +14,7 @@ mod body;
 mod engine;
 mod image;
 mod lease;
+mod make;
 mod mounts;
 mod report;
 mod seccomp;
@@ -21,6 +22,7 @@ mod sweep;
 
 pub use engine::{Cgroups, EngineFacts, UserMapping};
 pub use image::Image;
+pub use make::{BuildRequest, Hears};
 pub use report::DockerReport;
 
 use super::backend::{Backend, SandboxError, Started};

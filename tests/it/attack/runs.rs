@@ -95,6 +95,7 @@ impl Run {
             backend: Some(backend),
             image,
             workspace: Some(workspace.clone()),
+            unpack: None,
             venv: None,
             mounts: Vec::new(),
             env: BTreeMap::new(),

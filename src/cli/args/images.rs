@@ -1,0 +1,43 @@
+//! `fumehood images`, as typed.
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Recipes: base (Python, uv, common tools), cpu (base and the usual packages, PyTorch without CUDA), cuda (with).
+`base` without --base is made from the packages of this machine's own Debian or Ubuntu: no image is needed.
+Nothing is pulled: --base names an image of the engine, or one of `fumehood images list`.")]
+pub(in crate::cli) struct ImagesArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) command: ImagesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ImagesCommand {
+    /// Build an image; `--image NAME` finds it from then on
+    Build {
+        /// The recipe: base, cpu, cuda
+        name: String,
+        /// The image it begins with; it must be there already
+        #[arg(long, value_name = "REF")]
+        base: Option<String>,
+        /// The engine's network that its downloads go through [default: the engine's usual one]
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+    },
+    /// The images built here
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One image: its id, when and from what it was made
+    Show {
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget an image, and take its name from the engine
+    Remove { name: String },
+}

@@ -1,0 +1,130 @@
+//! `fumehood images`: made, listed, shown, removed. Progress goes to standard error, the id that came of
+//! it to standard output.
+
+use super::args::{ImagesArgs, ImagesCommand};
+use super::failure::{self, Failure};
+use super::{print, request, say};
+use crate::app::{self, AppError, ImageBuild, ListedImage};
+use crate::config::Config;
+use crate::context::sanitise::visible;
+use crate::images::{ImageError, Made};
+use anstyle::Style;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+const DIM: Style = Style::new().dimmed();
+
+/// Digits of an id in a table.
+const SHORT: usize = 19;
+
+pub(super) async fn images(config: &Config, args: ImagesArgs) -> Result<ExitCode, Failure> {
+    match args.command {
+        ImagesCommand::Build {
+            name,
+            base,
+            network,
+        } => {
+            let asked = ImageBuild {
+                name: &name,
+                base: base.as_deref(),
+                network: network.as_deref(),
+            };
+            build(config, &asked).await?;
+        }
+        ImagesCommand::List { json } => {
+            let all = app::list_images(config).await.map_err(failed)?;
+            match json {
+                true => print(&shown(&Value::from_iter(all.iter().map(as_json)))?)?,
+                false => table(&all)?,
+            }
+        }
+        ImagesCommand::Show { name, json } => show(config, &name, json).await?,
+        ImagesCommand::Remove { name } => {
+            let (made, asked) = app::remove_image(config, &name).await.map_err(failed)?;
+            say(&format!("{} is forgotten ({})", made.name, made.id));
+            if !asked {
+                say("no engine answered: what it has of the image is still there");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn build(config: &Config, asked: &ImageBuild<'_>) -> Result<(), Failure> {
+    let mut hears = |line: &str| say(&format!("{DIM}{}{DIM:#}", visible(line)));
+    let made = app::build_image(config, asked, &mut hears)
+        .await
+        .map_err(failed)?;
+    print(&made.id)
+}
+
+async fn show(config: &Config, name: &str, json: bool) -> Result<(), Failure> {
+    let all = app::list_images(config).await.map_err(failed)?;
+    let Some(image) = all.iter().find(|image| image.made.name == name) else {
+        let unknown = app::image_store(config).unknown(name);
+        return Err(failed(unknown.into()));
+    };
+    if json {
+        return print(&shown(&as_json(image))?);
+    }
+    let Made {
+        name,
+        id,
+        made,
+        from,
+    } = &image.made;
+    print(&format!(
+        "{name}@{id}\nmade   {made}\nfrom   {}\nwhere  {}",
+        visible(from),
+        places(image)
+    ))
+}
+
+fn table(all: &[ListedImage]) -> Result<(), Failure> {
+    if all.is_empty() {
+        say("no image is built yet; build one: fumehood images build base");
+        return Ok(());
+    }
+    let rows = all.iter().map(|image| {
+        let Made { name, id, made, .. } = &image.made;
+        let id = id.get(..SHORT).unwrap_or_default();
+        format!("{name:<16} {id}  {made}  {}", places(image))
+    });
+    print(&rows.collect::<Vec<_>>().join("\n"))
+}
+
+fn places(image: &ListedImage) -> &'static str {
+    match image.in_engine {
+        Some(true) => "engine",
+        Some(false) => "nowhere: build it again",
+        None => "no engine answers",
+    }
+}
+
+fn as_json(image: &ListedImage) -> Value {
+    let Made {
+        name,
+        id,
+        made,
+        from,
+    } = &image.made;
+    json!({ "name": name, "id": id, "made": made, "from": from, "in_engine": image.in_engine })
+}
+
+fn shown(value: &Value) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map_err(|error| Failure::of(&error, failure::USAGE))
+}
+
+fn failed(error: AppError) -> Failure {
+    let code = match &error {
+        AppError::Image(
+            ImageError::Name { .. }
+            | ImageError::Unknown { .. }
+            | ImageError::NoRecipe { .. }
+            | ImageError::NoBase { .. }
+            | ImageError::Moved { .. },
+        ) => failure::USAGE,
+        _ => failure::SANDBOX,
+    };
+    request::app_failure(&error, code)
+}

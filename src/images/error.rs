@@ -1,0 +1,83 @@
+//! What can go wrong with images, and what the user can do about it.
+
+use crate::sandbox::backend::SandboxError;
+use crate::workspace::WorkspaceError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("{name:?} is no name for an image: {why}")]
+    Name { name: String, why: &'static str },
+    #[error("there is no image {name:?} here")]
+    Unknown { name: String, known: Vec<String> },
+    #[error("image {name} is {is} here, and {wanted} was asked for")]
+    Moved {
+        name: String,
+        is: String,
+        wanted: String,
+    },
+    #[error("there is no recipe {name:?}")]
+    NoRecipe { name: String },
+    #[error("{name} begins with another image, and none was named")]
+    NoBase { name: String },
+    #[error("{what} failed: {why}")]
+    Tool {
+        what: &'static str,
+        why: String,
+        remedy: String,
+    },
+    #[error("failed to {what} {}", path.display())]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged { path: PathBuf, why: String },
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+impl ImageError {
+    pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+
+    pub(super) fn damaged(path: &Path, why: impl Into<String>) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            why: why.into(),
+        }
+    }
+
+    /// What the user can do about it, where there is something.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Name { .. } => Some("use a-z, 0-9, `.`, `_` and `-`, 63 at most".to_owned()),
+            Self::Unknown { known, .. } if known.is_empty() => {
+                Some("make one: `fumehood images build base`".to_owned())
+            }
+            Self::Unknown { known, .. } => Some(format!("there is {}", known.join(", "))),
+            Self::Moved { name, .. } => Some(format!(
+                "it was made anew: see `fumehood images show {name}`"
+            )),
+            Self::NoRecipe { .. } => Some(format!("there is {}", super::recipe::NAMES.join(", "))),
+            Self::NoBase { .. } => Some(
+                "make it first with `fumehood images build base`, or name another with --base REF"
+                    .to_owned(),
+            ),
+            Self::Tool { remedy, .. } => Some(remedy.clone()),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("free some space on that disk".to_owned())
+            }
+            Self::Io { .. } | Self::Damaged { .. } => None,
+            Self::Workspace(error) => error.remedy(),
+            Self::Sandbox(error) => error.remedy().map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Images of the user's own: made, named, found again by `--image NAME`.
+//!
+//! ```text
+//!   build NAME ─▶ recipe or packages ─▶ id ─▶ Store ◀─ resolve ─ --image NAME, NAME@sha256:…
+//! ```
+//!
+//! An id is the digest of an image's configuration, which names its layers by their digests. Nothing
+//! here pulls from a registry, asks, or runs a sandbox; who allows an image is the policy.
+
+mod build;
+mod error;
+mod name;
+mod recipe;
+mod rootfs;
+mod store;
+
+pub use build::{BuildOrder, build, build_from_packages, is_from_packages, tag};
+pub use error::ImageError;
+pub use name::{ImageName, Reference, is_id};
+pub use recipe::NAMES as RECIPES;
+pub use store::{Made, Store};
