@@ -187,7 +187,6 @@ impl Extraction {
                 Stop::Write(error) => WorkspaceError::io("unpack", Path::new(&last))(error),
             })?;
         }
-        drop(entries);
         gauge.enter_body();
         // What stands behind the end belongs to its digest.
         io::copy(&mut archive.into_inner(), &mut io::sink())

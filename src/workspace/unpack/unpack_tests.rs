@@ -325,7 +325,7 @@ fn devices_and_pipes_are_left_out() {
         .raw((b"odd", T::new(b'Z')), 0, (b"", 0o666))
         .end();
     for shape in [Shape::Files, Shape::Layers] {
-        let tried = tried(shape, BOUNDS, &[archive.clone()]);
+        let tried = tried(shape, BOUNDS, std::slice::from_ref(&archive));
         assert_eq!(tried.done().left_out, 4);
         assert_eq!(fs::read_dir(tried.at("")).unwrap().count(), 0);
     }
@@ -340,7 +340,7 @@ fn setuid_and_what_others_may_write_is_taken_off() {
         .file("closed/file", b"x")
         .end();
     for shape in [Shape::Files, Shape::Layers] {
-        let tried = tried(shape, BOUNDS, &[archive.clone()]);
+        let tried = tried(shape, BOUNDS, std::slice::from_ref(&archive));
         tried.done();
         let mode = |name| fs::metadata(tried.at(name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode("suid"), mode("sticky")), (0o755, 0o755));
@@ -352,7 +352,7 @@ fn setuid_and_what_others_may_write_is_taken_off() {
 fn a_name_that_comes_twice_is_refused() {
     let twice = pack().file("a", b"shown").file("a", b"run").end();
     for shape in [Shape::Files, Shape::Layers] {
-        let tried = tried(shape, BOUNDS, &[twice.clone()]);
+        let tried = tried(shape, BOUNDS, std::slice::from_ref(&twice));
         assert_eq!(tried.fault(), Fault::Duplicate);
         assert_eq!(tried.text("a"), "shown");
     }
