@@ -2,6 +2,7 @@
 
 use super::{AppError, Chosen, SandboxRequest};
 use crate::config::Config;
+use crate::images::HeldRoot;
 use crate::policy::model::{BackendChoice, Policy, RuntimeChoice};
 use crate::protocol::control::Controls;
 use crate::protocol::spec::{BackendKind, RootFs};
@@ -9,7 +10,7 @@ use crate::sandbox::backend::{Backend, SandboxError};
 use crate::sandbox::docker::{DockerBackend, DockerReport};
 use crate::sandbox::gpu::{self, GpuError, Inventory};
 use crate::sandbox::init_binary;
-use crate::sandbox::namespace::{NamespaceBackend, NamespaceReport};
+use crate::sandbox::namespace::{ImageRoot, NamespaceBackend, NamespaceReport};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -32,49 +33,66 @@ pub async fn choose_backend(config: &Config, request: &SandboxRequest) -> Result
     let typed = request
         .backend
         .filter(|choice| *choice != BackendChoice::Auto);
-    let host = config.docker_host.as_deref();
-    let choice = typed.unwrap_or(request.policy.executor.backend);
+    let policy = &request.policy;
+    let choice = typed.unwrap_or(policy.executor.backend);
     // The policy's image stands in where the user names none and one can be used.
     let image = match choice {
+        // A list of images is no reason to take one where the host's own system was chosen.
         BackendChoice::Namespace => request.image.as_ref(),
         BackendChoice::Auto | BackendChoice::Docker => {
-            let stand_in = || request.policy.image.allow.first();
+            let stand_in = || policy.image.allow.first();
             request.image.as_ref().or_else(stand_in)
         }
     };
-    let runtime = request.policy.executor.runtime;
-    let without_engine = match (choice, image) {
-        (BackendChoice::Namespace, _) | (BackendChoice::Auto, None) => true,
-        (BackendChoice::Docker, _) | (BackendChoice::Auto, Some(_)) => false,
-    };
-    refuse_runtime(
-        &request.policy,
-        without_engine.then_some(BackendKind::Namespace),
-    )?;
-    match (choice, image) {
-        (BackendChoice::Docker, Some(image)) => {
-            let engine = DockerBackend::connect(init, host).await?;
-            let engine = engine.with_runtime(runtime)?;
-            docker((config, request), engine, (image, "asked for")).await
-        }
-        (BackendChoice::Docker, None) => Err(AppError::NoImage),
-        (BackendChoice::Namespace, Some(_)) => Err(AppError::ImageWithoutEngine {
-            backend: BackendKind::Namespace,
-        }),
-        (BackendChoice::Namespace, None) => namespace(init, "asked for".to_owned()).await,
-        (BackendChoice::Auto, None) => namespace(init, "no image was named".to_owned()).await,
-        // An image was named: without an engine it cannot be had, and nothing else is what was meant.
-        (BackendChoice::Auto, Some(image)) => {
-            let engine = DockerBackend::connect(init, host).await?;
-            let engine = engine.with_runtime(runtime)?;
-            docker(
-                (config, request),
-                engine,
-                (image, "an image was named and an engine answers"),
-            )
-            .await
+    let ground = ground(config, policy, (choice, image.map(String::as_str)))?;
+    let without_engine = !matches!(ground, Ground::Engine(..));
+    refuse_runtime(policy, without_engine.then_some(BackendKind::Namespace))?;
+    match ground {
+        Ground::Host(why) => namespace(init, why.to_owned()).await,
+        Ground::Unpacked(image, why, held) => rooted(init, (image, why), held).await,
+        Ground::Engine(image, why) => {
+            let engine = DockerBackend::connect(init, config.docker_host.as_deref()).await?;
+            let engine = engine.with_runtime(policy.executor.runtime)?;
+            docker((config, request), engine, (image, why)).await
         }
     }
+}
+
+/// What a sandbox stands on, and why.
+enum Ground<'a> {
+    Host(&'static str),
+    Unpacked(&'a str, &'static str, HeldRoot),
+    Engine(&'a str, &'static str),
+}
+
+fn ground<'a>(
+    config: &Config,
+    policy: &Policy,
+    wanted: (BackendChoice, Option<&'a str>),
+) -> Result<Ground<'a>, AppError> {
+    let (choice, image) = match wanted {
+        (BackendChoice::Docker, None) => return Err(AppError::NoImage),
+        (BackendChoice::Namespace, None) => return Ok(Ground::Host("asked for")),
+        (BackendChoice::Auto, None) => return Ok(Ground::Host("no image was named")),
+        (choice, Some(image)) => (choice, image),
+    };
+    if choice == BackendChoice::Docker {
+        return Ok(Ground::Engine(image, "asked for"));
+    }
+    let has_runtime = policy.executor.runtime != RuntimeChoice::Default;
+    Ok(
+        match (choice, super::images::unpacked(config, policy, image)?) {
+            (BackendChoice::Namespace, Some(held)) => Ground::Unpacked(image, "asked for", held),
+            (BackendChoice::Namespace, None) => {
+                return Err(super::images::not_unpacked(config, image));
+            }
+            (_, Some(held)) if !has_runtime => {
+                Ground::Unpacked(image, "an image was named that is unpacked here", held)
+            }
+            // Without an engine it cannot be had, and nothing else is what was meant.
+            _ => Ground::Engine(image, "an image was named and an engine answers"),
+        },
+    )
 }
 
 /// A runtime that is asked for and cannot be had is no reason to take another.
@@ -130,6 +148,29 @@ async fn namespace(init: PathBuf, why: String) -> Result<Chosen, AppError> {
     Ok(Chosen {
         root: RootFs::HostSystem,
         reason: format!("namespace: {why}"),
+        backend: Arc::new(backend),
+    })
+}
+
+/// On an unpacked image instead of the host's own system.
+async fn rooted(
+    init: PathBuf,
+    (reference, why): (&str, &str),
+    image: HeldRoot,
+) -> Result<Chosen, AppError> {
+    let id = image.id.clone();
+    let backend = NamespaceBackend::new(init)?.with_image(ImageRoot {
+        id: id.clone(),
+        path: image.path.clone(),
+        hold: Box::new(image),
+    });
+    backend.sweep().await?;
+    Ok(Chosen {
+        reason: format!("namespace: {why}; {reference} is {id}"),
+        root: RootFs::Image {
+            reference: reference.to_owned(),
+            id,
+        },
         backend: Arc::new(backend),
     })
 }

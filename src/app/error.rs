@@ -2,7 +2,6 @@
 
 use crate::images::ImageError;
 use crate::policy::file::problem::PolicyErrors;
-use crate::protocol::spec::BackendKind;
 use crate::record::RecordError;
 use crate::repo::RepoError;
 use crate::sandbox::backend::SandboxError;
@@ -35,8 +34,6 @@ pub enum AppError {
         #[source]
         source: std::io::Error,
     },
-    #[error("--image is for the docker backend, and {backend} was chosen")]
-    ImageWithoutEngine { backend: BackendKind },
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error("policy {policy} does not list image {image:?} ({id})")]
@@ -90,15 +87,12 @@ impl AppError {
             Self::Init { .. } => {
                 Some("free some space, or set FUMEHOOD_HOME to a folder you may write in".into())
             }
-            Self::ImageWithoutEngine { .. } => {
-                Some("leave out --image, or use --backend docker".into())
-            }
             Self::Image(error) => error.remedy(),
             Self::ImageNotAllowed { id, .. } => Some(format!(
                 "where you trust it, add \"{id}\" to [image] allow; or name one that is listed"
             )),
             Self::NoImage => Some(
-                "name one with --image REF (`docker images` lists what is there), or use --backend namespace"
+                "name one with --image REF (`docker images` and `fumehood images list` say what is there), or use --backend namespace"
                     .into(),
             ),
             Self::Repo(error) => error.remedy(),

@@ -3,22 +3,27 @@
 
 use super::{AppError, install_init};
 use crate::config::Config;
-use crate::images::{self, BuildOrder, ImageName, Made, Store};
+use crate::images::{self, About, BuildOrder, HeldRoot, ImageError, ImageName, Made, Store};
 use crate::policy::model::Policy;
 use crate::protocol::net::SourceAlias;
 use crate::sandbox::docker::{DockerBackend, Hears, Image};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// What `images build` was asked for.
 pub struct ImageBuild<'a> {
     pub name: &'a str,
     pub base: Option<&'a str>,
     pub network: Option<&'a str>,
+    /// Values of the recipe.
+    pub arguments: BTreeMap<String, String>,
 }
 
 /// An image of the store, and whether the engine has it; `None` where no engine answers.
 pub struct ListedImage {
     pub made: Made,
+    pub unpacked: Option<About>,
     pub in_engine: Option<bool>,
 }
 
@@ -34,7 +39,6 @@ pub async fn build_image(
     hears: Hears<'_>,
 ) -> Result<Made, AppError> {
     let store = image_store(config);
-    let engine = engine(config).await?;
     // Without any, downloads are checked by what the image has itself.
     let authorities = match super::network::bundle(config) {
         Err(AppError::NoAuthorities) => String::new(),
@@ -51,17 +55,47 @@ pub async fn build_image(
         network: asked.network,
         authorities: &authorities,
         arguments: &arguments,
-        now: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        typed: &asked.arguments,
+        now: now(),
     };
-    Ok(match images::is_from_packages(&order) {
-        true => images::build_from_packages(&store, &engine, &order, hears).await?,
-        false => images::build(&store, &engine, &order, hears).await?,
-    })
+    let engine = engine(config).await;
+    if !images::is_from_packages(&order) {
+        return Ok(images::build(&store, &engine?, &order, hears).await?);
+    }
+    if let Err(error) = &engine {
+        hears(&format!("it is unpacked here only: {error}"));
+    }
+    Ok(images::build_from_packages(&store, engine.ok().as_ref(), &order, hears).await?)
+}
+
+/// Unpacks an image: an archive, or `engine:REF`, one of the engine's.
+pub async fn import_image(
+    config: &Config,
+    (source, name): (&str, &str),
+) -> Result<(Made, About), AppError> {
+    let store = image_store(config);
+    if let Some(reference) = source.strip_prefix("engine:") {
+        let engine = engine(config).await?;
+        let wanted = (reference, name);
+        return Ok(images::import_from_engine(&store, &engine, wanted, now()).await?);
+    }
+    let from = format!("the archive {source}");
+    Ok(images::import(
+        &store,
+        Path::new(source),
+        (name, &from),
+        now(),
+    )?)
+}
+
+fn now() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Every image of the store.
 pub async fn list_images(config: &Config) -> Result<Vec<ListedImage>, AppError> {
-    let all = image_store(config).list()?;
+    let store = image_store(config);
+    let all = store.list()?;
     if all.is_empty() {
         return Ok(Vec::new());
     }
@@ -72,16 +106,27 @@ pub async fn list_images(config: &Config) -> Result<Vec<ListedImage>, AppError> 
             Some(engine) => Some(engine.resolve_image(&made.id).await.is_ok()),
             None => None,
         };
-        listed.push(ListedImage { made, in_engine });
+        listed.push(ListedImage {
+            unpacked: store.unpacked(&made.id)?,
+            made,
+            in_engine,
+        });
     }
     Ok(listed)
 }
 
-/// Takes an image out of the store, and its name from the engine. The second is false where no engine
-/// answered.
+/// Takes an image out of the store with what is unpacked of it, and its name from the engine. The second
+/// is false where no engine answered.
 pub async fn remove_image(config: &Config, name: &str) -> Result<(Made, bool), AppError> {
     let name = ImageName::parse(name)?;
-    let made = image_store(config).forget(&name)?;
+    let store = image_store(config);
+    if let Some(made) = store.get(&name)? {
+        let others = |other: &Made| other.id == made.id && other.name != made.name;
+        if !store.list()?.iter().any(others) {
+            store.clear(&made.id)?;
+        }
+    }
+    let made = store.forget(&name)?;
     match engine(config).await {
         Err(_) => Ok((made, false)),
         Ok(engine) => {
@@ -110,27 +155,64 @@ pub(super) async fn of_engine(
     let wanted = known.as_ref().map_or(reference, |made| made.id.as_str());
     let mut found = engine.resolve_image(wanted).await?;
     found.reference = reference.to_owned();
+    if is_listed(&store, policy, &found.id) {
+        return Ok(found);
+    }
     for entry in &policy.image.allow {
-        if is_pinned(entry, &found.id) {
-            return Ok(found);
-        }
-        let ours = store.resolve(entry).ok().flatten().map(|made| made.id);
-        let id = match ours {
-            Some(id) => Some(id),
-            // One that is not there allows nothing.
-            None => engine.resolve_image(entry).await.ok().map(|image| image.id),
-        };
-        if id.as_deref() == Some(&*found.id) {
+        // One that is not there allows nothing.
+        let listed = engine.resolve_image(entry).await;
+        if listed.is_ok_and(|listed| listed.id == found.id) {
             return Ok(found);
         }
     }
-    match policy.image.allow.is_empty() {
-        true => Ok(found),
-        false => Err(AppError::ImageNotAllowed {
-            image: reference.to_owned(),
-            id: found.id,
-            policy: policy.name.clone(),
-        }),
+    Err(not_allowed(policy, reference, found.id))
+}
+
+/// An image of ours that is unpacked, held; it must be on the policy's list, where there is one.
+pub(super) fn unpacked(
+    config: &Config,
+    policy: &Policy,
+    reference: &str,
+) -> Result<Option<HeldRoot>, AppError> {
+    let store = image_store(config);
+    let Some(made) = store.resolve(reference)? else {
+        return Ok(None);
+    };
+    let Some(held) = store.hold(&made.id)? else {
+        return Ok(None);
+    };
+    match is_listed(&store, policy, &held.id) {
+        true => Ok(Some(held)),
+        false => Err(not_allowed(policy, reference, made.id)),
+    }
+}
+
+/// The error of an image that the namespace backend has no root of.
+pub(super) fn not_unpacked(config: &Config, reference: &str) -> AppError {
+    let store = image_store(config);
+    match store.resolve(reference) {
+        Ok(Some(made)) => ImageError::NotUnpacked { name: made.name },
+        Ok(None) => store.unknown(reference),
+        Err(error) => error,
+    }
+    .into()
+}
+
+/// Whether the policy's list has that id by its digest, or by a name of ours. No list is any image.
+fn is_listed(store: &Store, policy: &Policy, id: &str) -> bool {
+    let allow = &policy.image.allow;
+    let named = |entry: &String| {
+        let ours = store.resolve(entry).ok().flatten();
+        is_pinned(entry, id) || ours.is_some_and(|made| made.id == id)
+    };
+    allow.is_empty() || allow.iter().any(named)
+}
+
+fn not_allowed(policy: &Policy, reference: &str, id: String) -> AppError {
+    AppError::ImageNotAllowed {
+        image: reference.to_owned(),
+        id,
+        policy: policy.name.clone(),
     }
 }
 

@@ -31,7 +31,9 @@ pub use backend::{Examined, choose_backend, examine, install_init};
 pub use ending::{exec_end, exits, said};
 pub use error::AppError;
 pub use gc::{Collected, Forgotten, Removal, collect};
-pub use images::{ImageBuild, ListedImage, build_image, image_store, list_images, remove_image};
+pub use images::{
+    ImageBuild, ListedImage, build_image, image_store, import_image, list_images, remove_image,
+};
 pub use known::redactor;
 pub use layers::{Layered, lay_over, read_policy, tighten_by_project};
 pub use open::{RunEnd, open_run};

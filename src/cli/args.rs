@@ -58,7 +58,7 @@ pub(super) struct SandboxArgs {
     /// Policy: a built-in's name (`fumehood policy list`), a file, or a name in your policy folder
     #[arg(long, value_name = "NAME|FILE", default_value = "offline-train")]
     pub(super) policy: String,
-    /// What isolates. auto: docker where an image is named, else namespace
+    /// What isolates. auto: docker where an image is named that is not unpacked here, else namespace
     #[arg(long, value_enum)]
     pub(super) backend: Option<BackendArg>,
     /// Image: one of `fumehood images list`, or of the engine; it must be there already, nothing is pulled

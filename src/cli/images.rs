@@ -7,9 +7,10 @@ use super::{print, request, say};
 use crate::app::{self, AppError, ImageBuild, ListedImage};
 use crate::config::Config;
 use crate::context::sanitise::visible;
-use crate::images::{ImageError, Made};
+use crate::images::{About, Made};
 use anstyle::Style;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 const DIM: Style = Style::new().dimmed();
@@ -23,13 +24,21 @@ pub(super) async fn images(config: &Config, args: ImagesArgs) -> Result<ExitCode
             name,
             base,
             network,
+            arguments,
         } => {
             let asked = ImageBuild {
                 name: &name,
                 base: base.as_deref(),
                 network: network.as_deref(),
+                arguments: pairs(&arguments)?,
             };
             build(config, &asked).await?;
+        }
+        ImagesCommand::Import { source, name } => {
+            let asked = (source.as_str(), name.as_str());
+            let (made, about) = app::import_image(config, asked).await.map_err(failed)?;
+            say(&format!("{} is unpacked: {}", made.name, contents(&about)));
+            print(&made.id)?;
         }
         ImagesCommand::List { json } => {
             let all = app::list_images(config).await.map_err(failed)?;
@@ -48,6 +57,25 @@ pub(super) async fn images(config: &Config, args: ImagesArgs) -> Result<ExitCode
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn pairs(typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty())?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    typed
+        .iter()
+        .map(|text| {
+            pair(text).ok_or_else(|| {
+                Failure::new(
+                    format!("--arg {}: it has no value", visible(text)),
+                    failure::USAGE,
+                )
+                .remedy(Some("write it as NAME=VALUE"))
+            })
+        })
+        .collect()
 }
 
 async fn build(config: &Config, asked: &ImageBuild<'_>) -> Result<(), Failure> {
@@ -82,7 +110,7 @@ async fn show(config: &Config, name: &str, json: bool) -> Result<(), Failure> {
 
 fn table(all: &[ListedImage]) -> Result<(), Failure> {
     if all.is_empty() {
-        say("no image is built yet; build one: fumehood images build base");
+        say("there is no image yet; build one: fumehood images build base");
         return Ok(());
     }
     let rows = all.iter().map(|image| {
@@ -93,12 +121,27 @@ fn table(all: &[ListedImage]) -> Result<(), Failure> {
     print(&rows.collect::<Vec<_>>().join("\n"))
 }
 
-fn places(image: &ListedImage) -> &'static str {
-    match image.in_engine {
-        Some(true) => "engine",
-        Some(false) => "nowhere: build it again",
-        None => "no engine answers",
+fn places(image: &ListedImage) -> String {
+    let unpacked = image.unpacked.as_ref().map(|about| {
+        let contents = contents(about);
+        format!("unpacked ({contents})")
+    });
+    let engine = match image.in_engine {
+        Some(true) => Some("engine"),
+        Some(false) => None,
+        None => Some("no engine answers"),
+    };
+    match (unpacked, engine) {
+        (Some(unpacked), Some(engine)) => format!("{unpacked}, {engine}"),
+        (Some(unpacked), None) => unpacked,
+        (None, Some(engine)) => engine.to_owned(),
+        (None, None) => "nowhere: build it again".to_owned(),
     }
+}
+
+fn contents(about: &About) -> String {
+    let mebibytes = about.bytes.div_ceil(1 << 20);
+    format!("{} files, {mebibytes} MiB", about.files)
 }
 
 fn as_json(image: &ListedImage) -> Value {
@@ -108,7 +151,14 @@ fn as_json(image: &ListedImage) -> Value {
         made,
         from,
     } = &image.made;
-    json!({ "name": name, "id": id, "made": made, "from": from, "in_engine": image.in_engine })
+    json!({
+        "name": name,
+        "id": id,
+        "made": made,
+        "from": from,
+        "in_engine": image.in_engine,
+        "unpacked": image.unpacked,
+    })
 }
 
 fn shown(value: &Value) -> Result<String, Failure> {
@@ -116,15 +166,5 @@ fn shown(value: &Value) -> Result<String, Failure> {
 }
 
 fn failed(error: AppError) -> Failure {
-    let code = match &error {
-        AppError::Image(
-            ImageError::Name { .. }
-            | ImageError::Unknown { .. }
-            | ImageError::NoRecipe { .. }
-            | ImageError::NoBase { .. }
-            | ImageError::Moved { .. },
-        ) => failure::USAGE,
-        _ => failure::SANDBOX,
-    };
-    request::app_failure(&error, code)
+    request::app_failure(&error, request::app_code(&error))
 }

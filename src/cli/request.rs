@@ -6,6 +6,7 @@ use super::policy::{self, Brought, Chosen, Effective, Strictness};
 use crate::app::{AppError, SandboxRequest};
 use crate::config::Config;
 use crate::context::sanitise::visible;
+use crate::images::ImageError;
 use crate::policy::model::BackendChoice;
 use crate::policy::unit::{self, UnitError};
 use crate::sandbox::gpu::GpuError;
@@ -149,11 +150,18 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::Python(_)
         | AppError::Plan(_)
         | AppError::Workspace(_)
-        | AppError::ImageWithoutEngine { .. }
         | AppError::Upstream(_)
         | AppError::NoAuthorities
         | AppError::Authorities { .. }
         | AppError::ImageNotAllowed { .. }
+        | AppError::Image(
+            ImageError::Name { .. }
+            | ImageError::Unknown { .. }
+            | ImageError::Moved { .. }
+            | ImageError::NotUnpacked { .. }
+            | ImageError::NoRecipe { .. }
+            | ImageError::NoBase { .. },
+        )
         | AppError::NoImage => failure::USAGE,
         AppError::Record(_)
         | AppError::Sandbox(_)

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   recipe  ─ begins with an image that is there, by its id ─▶ the engine's builder ─▶ id ─┐
-//!   rootfs  ─ packages of this distribution ─▶ one tar ─▶ configuration ─▶ id ─ load ──────┴─▶ Store
+//!   rootfs  ─ packages of this distribution ─▶ one tar ─▶ configuration ─▶ id ─────────────┴─▶ Store
+//!                                                 └ unpacked here, and loaded where an engine answers
 //! ```
 //!
 //! The second needs no image registry, and the same packages give the same id. Nothing is pulled.
@@ -11,7 +12,9 @@ use super::error::ImageError;
 use super::name::ImageName;
 use super::recipe;
 use super::rootfs::{self, Packed};
+use super::roots::About;
 use super::store::{Made, Store};
+use super::{import, layout};
 use crate::sandbox::docker::{BuildRequest, DockerBackend, Hears};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -28,6 +31,8 @@ pub struct BuildOrder<'a> {
     pub authorities: &'a str,
     /// Where pip finds packages, as the user configured it.
     pub arguments: &'a BTreeMap<String, String>,
+    /// Values of the recipe's `ARG`s, as typed.
+    pub typed: &'a BTreeMap<String, String>,
     /// When, in UTC.
     pub now: String,
 }
@@ -84,6 +89,7 @@ pub async fn build(
         (!value.contains('@')).then(|| ((*name).to_owned(), value.clone()))
     });
     let mut arguments: HashMap<String, String> = passed.collect();
+    arguments.extend(order.typed.clone());
     arguments.insert("BASE".to_owned(), begun.id.clone());
     let context = (recipe.context(order.authorities))
         .map_err(ImageError::io("pack the recipe", Path::new(order.name)))?;
@@ -102,14 +108,14 @@ pub async fn build(
         made: order.now.clone(),
         from: format!("the recipe {} on {base} ({})", order.name, begun.id),
     };
-    store.put(&made)?;
+    store.replace(&made)?;
     Ok(made)
 }
 
-/// Makes `base` from packages, loads it into the engine, and records it.
+/// Makes `base` from packages, unpacks it, loads it into the engine where there is one, and records it.
 pub async fn build_from_packages(
     store: &Store,
-    engine: &DockerBackend,
+    engine: Option<&DockerBackend>,
     order: &BuildOrder<'_>,
     hears: Hears<'_>,
 ) -> Result<Made, ImageError> {
@@ -117,16 +123,36 @@ pub async fn build_from_packages(
     let passing = store.passing()?;
     let root = passing.path().join("root.tar");
     let said = rootfs::make(&root, hears).await?;
-    let packed = Packed::of(&root, engine.facts().arch.as_str())?;
-    let archive = passing.path().join("image.tar");
-    packed.archive(&root, &archive, &tag(name.as_str(), &packed.id))?;
-    let image = engine.load_image(&archive, &packed.id, hears).await?;
+    let packed = Packed::of(&root, layout::architecture())?;
+    import::unpack(store, &root)?;
+    if let Some(engine) = engine {
+        let archive = passing.path().join("image.tar");
+        packed.archive(&root, &archive, &tag(name.as_str(), &packed.id))?;
+        engine.load_image(&archive, &packed.id, hears).await?;
+    }
     let made = Made {
         name: order.name.to_owned(),
-        id: image.id,
+        id: packed.id,
         made: order.now.clone(),
         from: said,
     };
-    store.put(&made)?;
+    store.replace(&made)?;
     Ok(made)
+}
+
+/// Unpacks an image of the engine, and gives it a name here.
+pub async fn import_from_engine(
+    store: &Store,
+    engine: &DockerBackend,
+    (reference, name): (&str, &str),
+    now: String,
+) -> Result<(Made, About), ImageError> {
+    let known = store.resolve(reference)?;
+    let wanted = known.as_ref().map_or(reference, |made| made.id.as_str());
+    let image = engine.resolve_image(wanted).await?;
+    let passing = store.passing()?;
+    let archive = passing.path().join("image.tar");
+    engine.save_image(&image.id, &archive).await?;
+    let from = format!("the engine's {reference} ({})", image.id);
+    import::import(store, &archive, (name, &from), now)
 }

@@ -17,6 +17,10 @@ pub enum ImageError {
         is: String,
         wanted: String,
     },
+    #[error("image {name} is not unpacked here, and the namespace backend needs it to be")]
+    NotUnpacked { name: String },
+    #[error("a sandbox uses image {id}")]
+    InUse { id: String },
     #[error("there is no recipe {name:?}")]
     NoRecipe { name: String },
     #[error("{name} begins with another image, and none was named")]
@@ -66,6 +70,10 @@ impl ImageError {
             Self::Moved { name, .. } => Some(format!(
                 "it was made anew: see `fumehood images show {name}`"
             )),
+            Self::NotUnpacked { name } => Some(format!(
+                "unpack it: `fumehood images import engine:{name} {name}`; or use --backend docker"
+            )),
+            Self::InUse { .. } => Some("end it first: see `fumehood runs list`".to_owned()),
             Self::NoRecipe { .. } => Some(format!("there is {}", super::recipe::NAMES.join(", "))),
             Self::NoBase { .. } => Some(
                 "make it first with `fumehood images build base`, or name another with --base REF"

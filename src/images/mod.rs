@@ -1,7 +1,8 @@
 //! Images of the user's own: made, named, found again by `--image NAME`.
 //!
 //! ```text
-//!   build NAME ─▶ recipe or packages ─▶ id ─▶ Store ◀─ resolve ─ --image NAME, NAME@sha256:…
+//!   build NAME ─▶ recipe or packages ─▶ id ──▶ Store ◀─ resolve ─ --image NAME, NAME@sha256:…
+//!   import ARCHIVE ─▶ layout ─▶ layers ─▶ root ──┘ └─ hold ─▶ what the namespace backend shows
 //! ```
 //!
 //! An id is the digest of an image's configuration, which names its layers by their digests. Nothing
@@ -9,13 +10,20 @@
 
 mod build;
 mod error;
+mod import;
+mod layout;
 mod name;
 mod recipe;
 mod rootfs;
+mod roots;
 mod store;
 
-pub use build::{BuildOrder, build, build_from_packages, is_from_packages, tag};
+pub use build::{
+    BuildOrder, build, build_from_packages, import_from_engine, is_from_packages, tag,
+};
 pub use error::ImageError;
+pub use import::import;
 pub use name::{ImageName, Reference, is_id};
 pub use recipe::NAMES as RECIPES;
+pub use roots::{About, HeldRoot};
 pub use store::{Made, Store};

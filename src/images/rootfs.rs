@@ -4,6 +4,7 @@
 //! its id depends on the layer's bytes alone, and those on the packages.
 
 use super::error::ImageError;
+use super::layout::id_of;
 use super::recipe;
 use crate::sandbox::docker::Hears;
 use serde_json::json;
@@ -66,6 +67,19 @@ pub(super) async fn make(out: &Path, hears: Hears<'_>) -> Result<String, ImageEr
     }
 }
 
+/// The configuration of an image of one layer. Any change makes other ids of the same packages.
+pub(super) fn config(layer: &str, arch: &str) -> Vec<u8> {
+    let config = json!({
+        "architecture": arch,
+        "config": {},
+        "created": CREATED,
+        "history": [{ "created": CREATED, "created_by": "fumehood" }],
+        "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [layer] },
+    });
+    config.to_string().into_bytes()
+}
+
 /// An image of one layer.
 pub(super) struct Packed {
     pub(super) id: String,
@@ -77,17 +91,9 @@ impl Packed {
     /// Of a root file system in one tar archive.
     pub(super) fn of(root: &Path, arch: &str) -> Result<Self, ImageError> {
         let digest = digest_of(root).map_err(ImageError::io("read", root))?;
-        let config = json!({
-            "architecture": arch,
-            "config": {},
-            "created": CREATED,
-            "history": [{ "created": CREATED, "created_by": "fumehood" }],
-            "os": "linux",
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
-        });
-        let config = config.to_string().into_bytes();
+        let config = config(&format!("sha256:{digest}"), arch);
         Ok(Self {
-            id: format!("sha256:{}", to_hex(&Sha256::digest(&config))),
+            id: id_of(&config),
             config,
             digest,
         })

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   STATE/images/names/NAME.json      which id the name stands for, and where it came from
+//!                roots/HEX/           what is unpacked of it: see `roots`
 //! ```
 
 use super::error::ImageError;
@@ -134,6 +135,10 @@ impl Store {
             .map_err(ImageError::io("make a folder in", &self.dir))
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     fn names(&self) -> PathBuf {
         self.dir.join("names")
     }
@@ -143,7 +148,7 @@ impl Store {
     }
 }
 
-fn make_folder(folder: &Path) -> Result<(), ImageError> {
+pub(super) fn make_folder(folder: &Path) -> Result<(), ImageError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

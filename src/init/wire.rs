@@ -234,8 +234,8 @@ pub struct World {
     pub host_gid: u32,
     /// Extra groups kept by a root start (`video`, `render`).
     pub groups: Vec<u32>,
-    /// The host's system, read-only at its own paths: `/usr`, what of `/bin`, `/lib*`, `/sbin` is
-    /// not in it, and the harmless part of `/etc`.
+    /// The system, read-only: of the host `/usr`, what of `/bin`, `/lib*`, `/sbin` is not in it, and the
+    /// harmless part of `/etc`; of an image what it has beside what is made for each sandbox.
     pub system: Vec<WorldSystem>,
     /// Applied in order.
     pub mounts: Vec<WorldMount>,
@@ -258,12 +258,12 @@ pub struct World {
     pub purpose: Purpose,
 }
 
-/// One entry of the host's system.
+/// One entry of the system that is shown: the host's own, or an unpacked image's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorldSystem {
-    /// A folder or file, at its own path.
-    Bind { path: String },
-    /// A symbolic link, as it is on the host.
+    /// What is at `source` on the host, at `path`; the same for the host's own.
+    Bind { source: String, path: String },
+    /// A symbolic link, as it is there.
     Link { path: String, target: String },
 }
 

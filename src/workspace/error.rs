@@ -99,6 +99,18 @@ impl WorkspaceError {
         }
     }
 
+    /// The same, of that archive.
+    pub fn of_archive(self, path: &Path) -> Self {
+        match self {
+            Self::Archive { entry, fault, .. } => Self::Archive {
+                archive: path.to_owned(),
+                entry,
+                fault,
+            },
+            other => other,
+        }
+    }
+
     /// What can be done about it, where there is something.
     pub fn remedy(&self) -> Option<String> {
         match self {

@@ -55,18 +55,18 @@ struct Ran {
 }
 
 fn system() -> Vec<WorldSystem> {
-    let mut system = vec![WorldSystem::Bind {
-        path: "/usr".into(),
-    }];
+    let own = |path: &str| WorldSystem::Bind {
+        source: path.into(),
+        path: path.into(),
+    };
+    let mut system = vec![own("/usr")];
     for path in ["/bin", "/lib", "/lib64", "/sbin"] {
         match fs::read_link(path) {
             Ok(target) => system.push(WorldSystem::Link {
                 path: path.into(),
                 target: target.to_str().unwrap().into(),
             }),
-            Err(_) if Path::new(path).exists() => {
-                system.push(WorldSystem::Bind { path: path.into() });
-            }
+            Err(_) if Path::new(path).exists() => system.push(own(path)),
             Err(_) => {}
         }
     }

@@ -2,6 +2,7 @@
 //! step, as a user's own command takes them.
 
 use super::docker;
+use fumehood::images::{Store, import_from_engine};
 use fumehood::policy::action::{ExecAction, Origin};
 use fumehood::policy::builtin;
 use fumehood::policy::gate::{Standing, decide_exec};
@@ -13,7 +14,7 @@ use fumehood::protocol::outcome::{Exit, Outcome};
 use fumehood::protocol::spec::{BackendKind, RootFs, SandboxSpec, WORKSPACE_TARGET};
 use fumehood::sandbox::backend::{Backend, SandboxError};
 use fumehood::sandbox::init_binary;
-use fumehood::sandbox::namespace::NamespaceBackend;
+use fumehood::sandbox::namespace::{ImageRoot, NamespaceBackend};
 use fumehood::sandbox::owner::{Owner, sandbox_name};
 use fumehood::sandbox::plan::{PlanInput, Source, WorkspaceFacts, plan, run_as};
 use fumehood::sandbox::{Sandbox, StepIo};
@@ -128,7 +129,8 @@ impl Ask {
 impl Stage {
     /// `None` where the backend is not there, which was said.
     pub(crate) async fn set(kind: BackendKind, change: impl FnOnce(&mut Policy)) -> Option<Self> {
-        let dir = open_dir();
+        let ground = open_dir();
+        let dir = &ground;
         let init = init_binary::install(dir.path()).unwrap();
         let (backend, root): (Box<dyn Backend>, _) = match kind {
             BackendKind::Namespace => (
@@ -145,18 +147,53 @@ impl Stage {
                 (Box::new(backend), root)
             }
         };
+        Some(Self::on((&*backend, kind), root, ground, change).await)
+    }
+
+    /// On a root of its own: the test image, unpacked once for a build.
+    pub(crate) async fn unpacked() -> Option<Self> {
+        let ground = open_dir();
+        let init = init_binary::install(ground.path()).unwrap();
+        let engine = docker::backend(init.clone()).await?;
+        let id = engine.resolve_image(docker::IMAGE).await.unwrap().id;
+        let store = Store::open(Path::new(env!("CARGO_TARGET_TMPDIR")));
+        if store.unpacked(&id).unwrap().is_none() {
+            let (from, now) = ((docker::IMAGE, "test"), "2026-01-01T00:00:00Z".to_owned());
+            import_from_engine(&store, &engine, from, now)
+                .await
+                .unwrap();
+        }
+        let held = store.hold(&id).unwrap().unwrap();
+        let backend = NamespaceBackend::new(init).unwrap().with_image(ImageRoot {
+            id: id.clone(),
+            path: held.path.clone(),
+            hold: Box::new(held),
+        });
+        let root = RootFs::Image {
+            reference: "test".to_owned(),
+            id,
+        };
+        Some(Self::on((&backend, BackendKind::Namespace), root, ground, |_| {}).await)
+    }
+
+    async fn on(
+        (backend, kind): (&dyn Backend, BackendKind),
+        root: RootFs,
+        dir: TempDir,
+        change: impl FnOnce(&mut Policy),
+    ) -> Self {
         let mut policy = builtin::policy("dev-loop").unwrap();
         policy.limits.memory = Some(1 << 30);
         policy.process.stop_grace_ms = 500;
         change(&mut policy);
         let spec = planned(&policy, kind, root, dir.path());
-        let sandbox = Sandbox::start(&*backend, &spec, &name()).await;
-        Some(Self {
+        let sandbox = Sandbox::start(backend, &spec, &name()).await;
+        Self {
             policy,
             spec,
             sandbox: sandbox.unwrap_or_else(|e| panic!("{e}; {:?}", e.remedy())),
             dir,
-        })
+        }
     }
 
     pub(crate) async fn end(self) {
@@ -293,13 +330,27 @@ pub(crate) fn runtime() -> &'static Runtime {
 /// Runs a claim in a stage that other claims use at the same time; the last one ends it.
 pub(crate) fn on_shared(kind: BackendKind, claim: impl AsyncFnOnce(&Stage)) {
     static SHARED: [Mutex<Weak<Stage>>; 2] = [const { Mutex::const_new(Weak::new()) }; 2];
+    let shared = &SHARED[usize::from(kind == BackendKind::Docker)];
+    share(shared, async || Stage::set(kind, |_| {}).await, claim);
+}
+
+/// The same on an unpacked image.
+pub(crate) fn on_unpacked(claim: impl AsyncFnOnce(&Stage)) {
+    static SHARED: Mutex<Weak<Stage>> = Mutex::const_new(Weak::new());
+    share(&SHARED, Stage::unpacked, claim);
+}
+
+fn share(
+    shared: &'static Mutex<Weak<Stage>>,
+    set: impl AsyncFnOnce() -> Option<Stage>,
+    claim: impl AsyncFnOnce(&Stage),
+) {
     runtime().block_on(async {
-        let shared = &SHARED[usize::from(kind == BackendKind::Docker)];
         let mut shared = shared.lock().await;
         let stage = match shared.upgrade() {
             Some(stage) => stage,
             None => {
-                let Some(stage) = Stage::set(kind, |_| {}).await else {
+                let Some(stage) = set().await else {
                     return;
                 };
                 let stage = Arc::new(stage);

@@ -24,8 +24,18 @@ pub(in crate::cli) enum ImagesCommand {
         /// The engine's network that its downloads go through [default: the engine's usual one]
         #[arg(long, value_name = "NETWORK")]
         network: Option<String>,
+        /// A value of the recipe, as in TORCH=torch==2.9.1; TORCH= leaves it out
+        #[arg(long = "arg", value_name = "NAME=VALUE")]
+        arguments: Vec<String>,
     },
-    /// The images built here
+    /// Unpack an image, for the namespace backend
+    Import {
+        /// An archive (`docker save`, an OCI layout, a root file system), or engine:REF
+        source: String,
+        /// What `--image` is to call it
+        name: String,
+    },
+    /// The images built or unpacked here
     List {
         /// As JSON
         #[arg(long)]
@@ -38,6 +48,6 @@ pub(in crate::cli) enum ImagesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Forget an image, and take its name from the engine
+    /// Forget an image: what is unpacked of it, and its name in the engine
     Remove { name: String },
 }

@@ -6,6 +6,7 @@ use super::proc::Zeros;
 use super::sources::Sources;
 use super::{dev, etc, proc};
 use crate::wire::{Stage, World, WorldSystem};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::{Mode, umask};
@@ -64,7 +65,11 @@ fn attach_system(root: &OwnedFd, world: &World, binds: Vec<(PathBuf, Detached)>)
 }
 
 fn make_tmp(world: &World) -> Result<()> {
-    let make = |path: &str| mkdir(path, Mode::from_bits_truncate(0o755)).at(Stage::Root, path);
+    let make = |path: &str| match mkdir(path, Mode::from_bits_truncate(0o755)) {
+        // Something of an image's is in it already.
+        Err(Errno::EEXIST) if path == "var" => Ok(()),
+        made => made.at(Stage::Root, path),
+    };
     for path in ["tmp", "run", "var", "home", "home/fumehood"] {
         make(path)?;
     }

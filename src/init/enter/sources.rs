@@ -22,8 +22,9 @@ pub(super) struct Sources {
 pub(super) fn open(world: &World) -> Result<Sources> {
     let mut system = Vec::new();
     for entry in &world.system {
-        if let WorldSystem::Bind { path } = entry {
-            system.push(own_place(Path::new(path), Use::ReadOnly)?);
+        if let WorldSystem::Bind { source, path } = entry {
+            let (_, detached) = own_place(Path::new(source), Use::ReadOnly)?;
+            system.push((PathBuf::from(path), detached));
         }
     }
     let mut devices = dev::NODES

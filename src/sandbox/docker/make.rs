@@ -166,9 +166,27 @@ impl Lines {
         // What a bar overwrote is not shown.
         let last = line.rsplit('\r').find(|part| !part.trim().is_empty());
         if let Some(last) = last {
-            hears(last.trim_end());
+            hears(plain(last).trim_end());
         }
     }
+}
+
+/// Without the colours that builders add.
+fn plain(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |mut text, part| {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        match rest.strip_prefix('m') {
+            Some(rest) => text.push_str(rest),
+            // Something else, which whoever shows it makes harmless.
+            None => {
+                text.push_str("\u{1b}[");
+                text.push_str(part);
+            }
+        }
+        text
+    })
 }
 
 #[cfg(test)]
@@ -181,7 +199,7 @@ mod tests {
         let mut lines = Lines::default();
         let mut hears = |line: &str| heard.push(line.to_owned());
         lines.add("Step 1", &mut hears);
-        lines.add("/2\n\n 10%\r 50%\r100%\n", &mut hears);
+        lines.add("/2\u{1b}[0m\n\n 10%\r 50%\r100%\n", &mut hears);
         lines.add(&"ä".repeat(LINE), &mut hears);
         lines.end(&mut hears);
         assert_eq!(heard[..2], ["Step 1/2", "100%"]);

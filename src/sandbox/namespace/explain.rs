@@ -56,7 +56,7 @@ pub(super) fn stage(stage: Stage) -> &'static str {
         Stage::Maps => "mapping the user",
         Stage::Sources => "opening what is mounted",
         Stage::Root => "making an empty root",
-        Stage::System => "mounting the host's system",
+        Stage::System => "mounting the system",
         Stage::Dev => "making /dev",
         Stage::Proc => "making /proc",
         Stage::Mounts => "mounting the workspace and the rest",

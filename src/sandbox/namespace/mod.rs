@@ -12,6 +12,7 @@
 mod cgroup;
 mod explain;
 mod host;
+mod image;
 mod launch;
 mod lease;
 mod report;
@@ -19,6 +20,7 @@ mod resident;
 mod system;
 mod world;
 
+pub use image::ImageRoot;
 pub use report::NamespaceReport;
 
 use super::backend::{Backend, SandboxError, Started};
@@ -49,7 +51,9 @@ pub struct NamespaceBackend {
     caller: (u32, u32),
     owner: Owner,
     pid_namespace: u64,
+    /// The host's own.
     system: Vec<WorldSystem>,
+    image: Option<ImageRoot>,
     probed: OnceCell<Probed>,
 }
 
@@ -84,8 +88,15 @@ impl NamespaceBackend {
             pid_namespace: owner::pid_namespace()
                 .map_err(|error| known("failed to read this process's pid namespace", error))?,
             system: system::of_host(),
+            image: None,
             probed: OnceCell::new(),
         })
+    }
+
+    /// Sandboxes may have this image for their root.
+    pub fn with_image(mut self, image: ImageRoot) -> Self {
+        self.image = Some(image);
+        self
     }
 
     /// Removes the cgroups of dead owners, killing what is still in them, and returns the names of
@@ -240,10 +251,11 @@ impl Backend for NamespaceBackend {
 
     async fn start(&self, spec: &SandboxSpec, name: &str) -> Result<Started, SandboxError> {
         self.check_caller(spec)?;
+        let system = image::system_of(spec, &self.system, self.image.as_ref())?;
         let probed = self.probed().await?;
         let folder = cgroup::folder(name, self.pid_namespace);
         let groups = MadeGroups::make(&probed.cgroups.bases, &folder, Some(&spec.limits))?;
-        let world = world::world(spec, &self.system, &groups)?;
+        let world = world::world(spec, &system, &groups)?;
         match launch::launch(&self.init, &world).await {
             Ok(launched) => self.lease(spec, groups, launched),
             Err(NotLaunched::Entered(error)) => Err(explain::explain(&error, &self.facts())),

@@ -2,7 +2,7 @@
 
 use super::cgroup::{Enforced, MadeGroups};
 use crate::protocol::device::{DeviceNode, Devices};
-use crate::protocol::spec::{Access, BackendKind, Mount, RootFs, SandboxSpec};
+use crate::protocol::spec::{Access, BackendKind, Mount, SandboxSpec};
 use crate::sandbox::backend::SandboxError;
 use crate::sandbox::wire::{
     Purpose, Resolver, StepLimits, World, WorldDevice, WorldMemory, WorldMount, WorldSystem,
@@ -96,13 +96,6 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
             "make the plan anew",
         ));
     }
-    if let RootFs::Image { reference, .. } = &spec.root {
-        return Err(refused(
-            &format!("image {reference:?}"),
-            "the namespace backend runs on the host's own system",
-            "leave out --image, or use `--backend docker`",
-        ));
-    }
     if spec.uid == 0 || spec.gid == 0 {
         return Err(refused(
             "user",
@@ -160,7 +153,7 @@ fn refused(what: &str, why: &str, remedy: &str) -> SandboxError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::spec::{Limits, MountKind, Tmp};
+    use crate::protocol::spec::{Limits, MountKind, RootFs, Tmp};
     use std::collections::BTreeMap;
 
     fn spec() -> SandboxSpec {
@@ -242,19 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn root_an_image_and_another_backend_are_refused() {
+    fn root_and_another_backend_are_refused() {
         let wrong = [
             SandboxSpec { uid: 0, ..spec() },
             SandboxSpec { gid: 0, ..spec() },
             SandboxSpec {
                 backend: BackendKind::Docker,
-                ..spec()
-            },
-            SandboxSpec {
-                root: RootFs::Image {
-                    reference: "r".into(),
-                    id: "i".into(),
-                },
                 ..spec()
             },
         ];

@@ -76,7 +76,7 @@ impl PythonError {
                 "make the environment anew: `python3 -m venv --clear PATH`, or `uv venv --clear PATH`".to_owned()
             }
             Self::OtherSystem { .. } => {
-                "leave out --venv and use the image's Python, use `--backend namespace`, or make the environment with a Python of uv or conda".to_owned()
+                "leave out --venv and use the image's Python, leave out --image and use `--backend namespace`, or make the environment with a Python of uv or conda".to_owned()
             }
             Self::Mount(error) => error.remedy(),
         }

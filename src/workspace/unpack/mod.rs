@@ -65,14 +65,7 @@ impl Workspace {
         let mut extraction = Extraction::on(ground, Shape::Files, bounds);
         extraction
             .add(packed, &mut |_| {})
-            .map_err(|error| match error {
-                WorkspaceError::Archive { entry, fault, .. } => WorkspaceError::Archive {
-                    archive: archive.to_owned(),
-                    entry,
-                    fault,
-                },
-                other => other,
-            })?;
+            .map_err(|error| error.of_archive(archive))?;
         Ok(extraction.finish())
     }
 }

@@ -1,5 +1,5 @@
 //! Attempts to leave a sandbox, to harm what is around it, or to lie about it: one list, tried on each
-//! backend, and on the namespace backend once more as an ordinary user. A test fails when what it
+//! backend, and on the namespace backend once more on an unpacked image and as an ordinary user. A test fails when what it
 //! attempts succeeds.
 //!
 //! ```text
@@ -42,6 +42,11 @@ macro_rules! suite {
             $(#[test] fn $flood() { stage::on_own(Namespace, async |kind| floods::flood(kind, stringify!($flood)).await) })*
             $(#[test] fn $shared() { stage::on_shared(Namespace, $in::$shared) })*
             $(#[test] fn $own() { stage::on_own(Namespace, $room::$own) })*
+        }
+        /// On an unpacked image for a root; what one step does to another has nothing to do with it.
+        mod unpacked_image {
+            use super::*;
+            $(#[test] fn $probe() { stage::on_unpacked(async |stage| attempt(stage, stringify!($probe)).await) })*
         }
         mod ordinary_user {
             $(#[test] fn $probe() { super::as_ordinary_user(stringify!($probe)) })*
