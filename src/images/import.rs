@@ -2,10 +2,11 @@
 //! against the digest by which the image names it.
 
 use super::error::ImageError;
-use super::layout::{self, Layout, Section, id_of};
+use super::layout::{self, Layout, id_of};
 use super::name::ImageName;
 use super::rootfs::{self, to_hex};
 use super::roots::About;
+use super::section::Section;
 use super::store::{Made, Store};
 use crate::workspace::{Bounds, Extraction};
 use sha2::{Digest, Sha256};

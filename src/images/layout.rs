@@ -7,12 +7,13 @@
 use super::error::ImageError;
 use super::name::hex;
 use super::rootfs::to_hex;
+use super::section::{Part, Section};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -24,13 +25,6 @@ const MAX_PARTS: usize = 8192;
 const MAX_LAYERS: usize = 256;
 /// Longest word that a header may put before an entry.
 const MAX_WORD: u64 = 64 * 1024;
-
-/// A part of an open file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
-    at: u64,
-    size: u64,
-}
 
 /// A layer, and what it must be when it is unpacked; `None` where nothing says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,31 +39,6 @@ pub(super) struct Layout {
     /// `None` for a root file system: its configuration is ours.
     pub(super) id: Option<String>,
     pub(super) layers: Vec<Layer>,
-}
-
-/// Reads a part of a file from its beginning to its end.
-pub(super) struct Section<'a> {
-    file: &'a File,
-    part: Part,
-}
-
-impl<'a> Section<'a> {
-    pub(super) fn new(file: &'a File, part: Part) -> Self {
-        Self { file, part }
-    }
-}
-
-impl Read for Section<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.part.size)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let part = buffer.get_mut(..room).unwrap_or_default();
-        let count = self.file.read_at(part, self.part.at)?;
-        self.part.at += count as u64;
-        self.part.size -= count as u64;
-        Ok(count)
-    }
 }
 
 #[derive(Deserialize)]

@@ -16,6 +16,7 @@ mod name;
 mod recipe;
 mod rootfs;
 mod roots;
+mod section;
 mod store;
 
 pub use build::{
