@@ -1,8 +1,16 @@
 //! The ends of the pipe, and frames.
 //!
+//! ```text
+//!   serve        stdin, stdout ──────────────────────────────────────────▶ the pipe
+//!   serve door   connect to the host's door ── its one byte ─────────────▶ the pipe; stdin, stdout: the
+//!                        │                                                 life line, which says nothing
+//!                        └ no door, or shut ── our one byte on stdout ───▶ stdin, stdout are the pipe
+//! ```
+//!
 //! Not tokio's own standard streams, which cost a thread each, nor its pipes, which refuse what some
 //! engines attach: a socket.
 
+use crate::pump;
 use crate::wire;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -11,13 +19,37 @@ use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, Join, ReadBuf, join,
+};
+
+/// Below yamux, which writes a header and a body at a time: a whole frame goes out in one piece, for
+/// each piece is read, framed and passed on by itself wherever an engine stands between.
+const BUFFER: usize = 2 * pump::BUFFER;
+
+/// How the host may be reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Stdio,
+    /// At its door if it opens, else as above.
+    Door,
+}
 
 /// One end: anything that can be polled.
 pub struct End(AsyncFd<OwnedFd>);
+
+/// Both ends, as the connection takes them.
+pub type Pipe = Join<BufReader<End>, BufWriter<End>>;
+
+/// Standard input and output where they are not the pipe: held open, for their end is the host's.
+pub struct LifeLine {
+    input: End,
+    _output: End,
+}
 
 /// Takes standard input and output, and leaves `/dev/null` in their place, so that no other process
 /// ever holds an end of the pipe.
@@ -28,6 +60,50 @@ pub fn take() -> io::Result<(OwnedFd, OwnedFd)> {
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     Ok((input, output))
+}
+
+/// Makes the pipe of them, or of what the host opens instead.
+///
+/// # Errors
+/// When they cannot be polled, or nobody is at their other end.
+pub async fn meet(
+    (input, output): (OwnedFd, OwnedFd),
+    way: Way,
+) -> io::Result<(Pipe, Option<LifeLine>)> {
+    let (input, mut output) = (End::new(input)?, End::new(output)?);
+    if way == Way::Stdio {
+        return Ok((pipe(input, output), None));
+    }
+    if let Ok((from, to)) = knock().await {
+        let _output = output;
+        return Ok((pipe(from, to), Some(LifeLine { input, _output })));
+    }
+    output.write_all(&[wire::NO_DOOR]).await?;
+    Ok((pipe(input, output), None))
+}
+
+fn pipe(from: End, to: End) -> Pipe {
+    let from = BufReader::with_capacity(BUFFER, from);
+    join(from, BufWriter::with_capacity(BUFFER, to))
+}
+
+/// Connecting waits for nobody: the host listens since before this process was there.
+async fn knock() -> io::Result<(End, End)> {
+    let socket = UnixStream::connect(wire::DOOR)?;
+    let mut from = End::new(socket.try_clone()?.into())?;
+    let mut word = [0];
+    from.read_exact(&mut word).await?;
+    match word {
+        [wire::DOOR_OPEN] => Ok((from, End::new(socket.into())?)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+impl LifeLine {
+    /// Waits for its end. True where something was said on it instead.
+    pub async fn broken(mut self) -> bool {
+        matches!(self.input.read(&mut [0]).await, Ok(1))
+    }
 }
 
 impl End {

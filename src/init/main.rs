@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   init serve    an engine made the world; this is PID 1 of it          -> serve
+//!   init serve door    the same, and the host may listen at a door       -> link, serve
 //!   init enter    makes the world from namespaces, becomes PID 1 of it   -> enter -> serve
 //!
 //!   PID 1 ── serve      the connection, the control stream, the output of steps; single-threaded
@@ -43,14 +44,20 @@ fn main() -> ExitCode {
         eprintln!("init: {error}");
         return ExitCode::from(USAGE);
     }
-    let mut arguments = std::env::args_os().skip(1);
-    match (arguments.next(), arguments.next()) {
-        (Some(verb), None) if verb == "serve" => serve::run(serve::Options {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_str()).collect();
+    let serve = |way| {
+        serve::run(serve::Options {
             harden: Some(Box::new(confine::Scoped)),
-        }),
-        (Some(verb), None) if verb == "enter" => enter::run(),
+            way,
+        })
+    };
+    match words.as_slice() {
+        [Some("serve")] => serve(link::Way::Stdio),
+        [Some("serve"), Some("door")] => serve(link::Way::Door),
+        [Some("enter")] => enter::run(),
         _ => {
-            eprintln!("usage: init serve | init enter");
+            eprintln!("usage: init serve [door] | init enter");
             ExitCode::from(USAGE)
         }
     }

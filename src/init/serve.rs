@@ -1,8 +1,9 @@
 //! `init serve`: PID 1 of a sandbox, and the one end of its connection.
 //!
 //! ```text
-//!   stdin/stdout ── yamux ──┬─ control   requests in, answers out
-//!                           └─ streams   wait for their step, then are pumped
+//!   the pipe ── yamux ──┬─ control   requests in, answers out
+//!                       └─ streams   wait for their step, then are pumped
+//!   the life line, where the pipe is the host's door: its end is the pipe's
 //!   SIGCHLD ── the dead are reaped      SIGTERM ── obeyed if it comes from outside the sandbox
 //! ```
 //!
@@ -14,7 +15,7 @@ use crate::control;
 use crate::egress::{Egress, Opener, Reply};
 use crate::keeper;
 use crate::limits::Saved;
-use crate::link::{self, End as PipeEnd};
+use crate::link::{self, LifeLine, Pipe, Way};
 use crate::process;
 use crate::pump;
 use crate::step;
@@ -33,7 +34,6 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{BufReader, BufWriter, Join};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -41,10 +41,6 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompat
 
 /// `EX_SOFTWARE`: nothing was served.
 const FAILED: u8 = 70;
-
-/// Below yamux, which writes a header and a body at a time: a whole frame goes out in one piece, for
-/// each piece is read, framed and passed on by itself wherever an engine stands between.
-const BUFFER: usize = 2 * pump::BUFFER;
 
 /// How long the last word may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -59,6 +55,7 @@ const MAX_HEAD: usize = 16;
 /// What the world adds.
 pub struct Options {
     pub harden: Option<Box<dyn Harden>>,
+    pub way: Way,
 }
 
 /// Why it ended.
@@ -99,7 +96,7 @@ struct Handle {
     keeper: Option<Pid>,
 }
 
-/// Serves the connection on standard input and output until it ends.
+/// Serves the connection until it ends.
 pub fn run(options: Options) -> ExitCode {
     match prepare().and_then(|prepared| begin(prepared, options)) {
         // The exit of PID 1 kills everything, and waits for it.
@@ -113,8 +110,7 @@ pub fn run(options: Options) -> ExitCode {
 }
 
 struct Prepared {
-    input: OwnedFd,
-    output: OwnedFd,
+    stdio: (OwnedFd, OwnedFd),
     signals: SignalFd,
     saved: Saved,
 }
@@ -132,10 +128,9 @@ fn prepare() -> io::Result<Prepared> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&wanted, flags)?;
     let saved = Saved::now()?;
-    let (input, output) = link::take()?;
+    let stdio = link::take()?;
     Ok(Prepared {
-        input,
-        output,
+        stdio,
         signals,
         saved,
     })
@@ -168,15 +163,11 @@ async fn serve(prepared: Prepared, options: Options) -> io::Result<End> {
         wanted,
         clearing: watch::Sender::new(false),
     });
-    let pipe = tokio::io::join(
-        BufReader::with_capacity(BUFFER, PipeEnd::new(prepared.input)?),
-        BufWriter::with_capacity(BUFFER, PipeEnd::new(prepared.output)?),
-    );
     let signals = link::poll(prepared.signals)?;
     let (finish, finished) = oneshot::channel();
     let asked = Asked { wants, finished };
-    let connection = drive(Rc::clone(&sandbox), pipe, to_say, asked);
-    let connection = spawn_local(connection);
+    let meeting = link::meet(prepared.stdio, options.way);
+    let connection = spawn_local(attend(Rc::clone(&sandbox), meeting, to_say, asked));
     let end = tokio::select! {
         Some(end) = ended.recv() => end,
         end = heed(&signals) => end,
@@ -198,18 +189,42 @@ struct Asked {
     finished: oneshot::Receiver<()>,
 }
 
-type Pipe = Compat<Join<BufReader<PipeEnd>, BufWriter<PipeEnd>>>;
+/// Meets the host, which may keep away for as long as the timer allows, and then serves it.
+async fn attend(
+    sandbox: Rc<Sandbox>,
+    meeting: impl Future<Output = io::Result<(Pipe, Option<LifeLine>)>>,
+    to_say: mpsc::UnboundedReceiver<FromInit>,
+    asked: Asked,
+) {
+    let (pipe, life) = match meeting.await {
+        Ok(met) => met,
+        Err(error) => {
+            eprintln!("init: {error}");
+            return sandbox.end(End::Broken);
+        }
+    };
+    if let Some(life) = life {
+        let sandbox = Rc::clone(&sandbox);
+        spawn_local(async move {
+            match life.broken().await {
+                true => sandbox.end(End::Broken),
+                false => sandbox.end(End::Closed),
+            }
+        });
+    }
+    drive(sandbox, pipe, to_say, asked).await;
+}
 
 /// Moves the connection, and takes in its streams.
 async fn drive(
     sandbox: Rc<Sandbox>,
-    pipe: Join<BufReader<PipeEnd>, BufWriter<PipeEnd>>,
+    pipe: Pipe,
     to_say: mpsc::UnboundedReceiver<FromInit>,
     mut asked: Asked,
 ) {
     let mut config = yamux::Config::default();
     config.set_split_send_size(pump::BUFFER);
-    let mut connection: yamux::Connection<Pipe> =
+    let mut connection: yamux::Connection<Compat<Pipe>> =
         yamux::Connection::new(pipe.compat(), config, yamux::Mode::Server);
     let to_say = Rc::new(Cell::new(Some(to_say)));
     loop {

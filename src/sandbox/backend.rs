@@ -23,9 +23,9 @@ pub trait Backend: Send + Sync {
 
 /// A started init: the two ends of its pipe, and what holds it.
 pub struct Started {
-    /// Bytes from init's standard output.
+    /// Bytes from init: its standard output, or a socket in its place.
     pub from_init: Box<dyn AsyncRead + Send + Unpin>,
-    /// Bytes to init's standard input. Closing it ends the sandbox.
+    /// Bytes to init: its standard input, or that socket. Closing both ends the sandbox.
     pub to_init: Box<dyn AsyncWrite + Send + Unpin>,
     pub lease: Box<dyn Lease>,
 }

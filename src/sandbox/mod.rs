@@ -4,7 +4,7 @@
 //!   ExecRequest ── plan (pure) ──▶ SandboxSpec ── gate ──▶ Permit<ExecAction>
 //!                                                             │
 //!   Backend::start(spec) ─▶ Sandbox ── Sandbox::step(permit) ─▶ Step ── drive ─▶ Exit
-//!      docker | namespace      │ channel: one yamux connection over init's stdin/stdout
+//!      docker | namespace      │ channel: one yamux connection over init's pipe
 //!                              └ lease: what the backend holds for it (container, cgroups)
 //! ```
 //!

@@ -1,5 +1,5 @@
-//! What a sandbox promises to whatever runs in it: one list of claims, tried on each backend, and on
-//! the namespace backend once more as an ordinary user.
+//! What a sandbox promises to whatever runs in it: one list of claims, tried on each backend, on the
+//! namespace backend once more as an ordinary user, and on an engine once more over its stdio.
 
 use super::docker as engine;
 use super::stage::{self, Ask, Ran, Stage, argv, python, sh};
@@ -46,6 +46,11 @@ macro_rules! suite {
             use super::*;
             $(#[test] fn $shared() { stage::on_shared(Docker, claims::$shared) })*
             $(#[test] fn $own() { stage::on_own(Docker, claims::$own) })*
+        }
+        /// What an engine that no socket reaches through gets instead: see `door`.
+        mod docker_over_stdio {
+            use super::*;
+            $(#[test] fn $shared() { stage::on_shared_over_stdio(claims::$shared) })*
         }
     };
 }
@@ -568,6 +573,9 @@ for file in ["/etc/passwd", "/usr/bin/env", "/etc/hosts", "/etc/resolv.conf"]:
         let gone = async || traces(kind, &name).await.is_empty();
         within(Duration::from_secs(5), gone).await;
         assert_dead(&workspace).await;
+        if let Ok(doors) = fs::read_dir(dir.path().join("state/init/doors")) {
+            assert_eq!(doors.count(), 0);
+        }
         let runs = |arguments: &[&str]| {
             let mut command = Command::new(&program);
             command.env("FUMEHOOD_HOME", dir.path().join("state"));

@@ -38,9 +38,20 @@ def status(key):
 def mount(path):
     found = [l.split() for l in open("/proc/self/mounts") if l.split()[1] == path]
     return found[-1][3].split(",") if found else None
-for line in sys.stdin:
-    print(json.dumps(eval(line)), flush=True)
+def knock():
+    s = socket.socket(socket.AF_UNIX)
+    try:
+        s.connect("/.fumehood/door/host")
+        return s.recv(1).decode(), s
+    except OSError as e:
+        return errno.errorcode[e.errno], s
+def serve():
+    for line in sys.stdin:
+        print(json.dumps(eval(line)), flush=True)
 "#;
+
+/// How init behaves that is given no door.
+const PLAIN: &str = "serve()\n";
 
 /// The engine, or `None` with a visible word where there is none and none is required.
 pub(crate) async fn backend(init: PathBuf) -> Option<DockerBackend> {
@@ -61,7 +72,7 @@ pub(crate) async fn backend(init: PathBuf) -> Option<DockerBackend> {
     }
 }
 
-struct Bench {
+pub(crate) struct Bench {
     dir: TempDir,
     backend: DockerBackend,
     spec: SandboxSpec,
@@ -69,10 +80,17 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Option<Self> {
+        let bench = Self::with(PLAIN).await?;
+        let backend = bench.backend.without_doors();
+        Some(Self { backend, ..bench })
+    }
+
+    /// With a door, and a script that ends so.
+    pub(crate) async fn with(end: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let init = dir.path().join("init");
-        fs::write(&init, SCRIPT).unwrap();
+        fs::write(&init, format!("{SCRIPT}{end}")).unwrap();
         fs::set_permissions(&init, fs::Permissions::from_mode(0o555)).unwrap();
         let backend = backend(init).await?;
         let image = backend.resolve_image(IMAGE).await.unwrap();
@@ -80,17 +98,17 @@ impl Bench {
         Some(Self { dir, backend, spec })
     }
 
-    async fn try_start(&self) -> Result<Started, SandboxError> {
+    pub(crate) async fn try_start(&self) -> Result<Started, SandboxError> {
         self.backend.start(&self.spec, &name()).await
     }
 
-    async fn start(&self) -> Inside {
+    pub(crate) async fn start(&self) -> Inside {
         Inside::of(self.try_start().await.unwrap())
     }
 }
 
 /// A started container that answers questions.
-struct Inside {
+pub(crate) struct Inside {
     from: BufReader<Box<dyn tokio::io::AsyncRead + Send + Unpin>>,
     to: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
     lease: Box<dyn fumehood::sandbox::backend::Lease>,
@@ -105,7 +123,7 @@ impl Inside {
         }
     }
 
-    async fn ask(&mut self, question: &str) -> Value {
+    pub(crate) async fn ask(&mut self, question: &str) -> Value {
         self.to
             .write_all(format!("{question}\n").as_bytes())
             .await
@@ -117,7 +135,7 @@ impl Inside {
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("{question}: {line:?} {words}"))
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         drop((self.from, self.to));
         self.lease.end().await.unwrap();
     }

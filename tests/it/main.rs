@@ -14,6 +14,7 @@ mod boundaries;
 mod boxes;
 mod conformance;
 mod docker;
+mod door;
 mod egress;
 mod env;
 mod exec;

@@ -13,6 +13,7 @@ use fumehood::protocol::ids::{Digest, RunId};
 use fumehood::protocol::outcome::{Exit, Outcome};
 use fumehood::protocol::spec::{BackendKind, RootFs, SandboxSpec, WORKSPACE_TARGET};
 use fumehood::sandbox::backend::{Backend, SandboxError};
+use fumehood::sandbox::docker::DockerBackend;
 use fumehood::sandbox::init_binary;
 use fumehood::sandbox::namespace::{ImageRoot, NamespaceBackend};
 use fumehood::sandbox::owner::{Owner, sandbox_name};
@@ -129,6 +130,19 @@ impl Ask {
 impl Stage {
     /// `None` where the backend is not there, which was said.
     pub(crate) async fn set(kind: BackendKind, change: impl FnOnce(&mut Policy)) -> Option<Self> {
+        Self::build(kind, |engine| engine, change).await
+    }
+
+    /// On an engine, as where no socket reaches init.
+    pub(crate) async fn over_stdio() -> Option<Self> {
+        Self::build(BackendKind::Docker, DockerBackend::without_doors, |_| {}).await
+    }
+
+    async fn build(
+        kind: BackendKind,
+        engine: impl FnOnce(DockerBackend) -> DockerBackend,
+        change: impl FnOnce(&mut Policy),
+    ) -> Option<Self> {
         let ground = open_dir();
         let dir = &ground;
         let init = init_binary::install(dir.path()).unwrap();
@@ -138,7 +152,7 @@ impl Stage {
                 RootFs::HostSystem,
             ),
             BackendKind::Docker => {
-                let backend = docker::backend(init).await?;
+                let backend = engine(docker::backend(init).await?);
                 let image = backend.resolve_image(docker::IMAGE).await.unwrap();
                 let root = RootFs::Image {
                     reference: image.reference,
@@ -338,6 +352,12 @@ pub(crate) fn on_shared(kind: BackendKind, claim: impl AsyncFnOnce(&Stage)) {
 pub(crate) fn on_unpacked(claim: impl AsyncFnOnce(&Stage)) {
     static SHARED: Mutex<Weak<Stage>> = Mutex::const_new(Weak::new());
     share(&SHARED, Stage::unpacked, claim);
+}
+
+/// The same on an engine, as where no socket reaches init.
+pub(crate) fn on_shared_over_stdio(claim: impl AsyncFnOnce(&Stage)) {
+    static SHARED: Mutex<Weak<Stage>> = Mutex::const_new(Weak::new());
+    share(&SHARED, Stage::over_stdio, claim);
 }
 
 fn share(

@@ -30,6 +30,7 @@ mod root;
 mod sources;
 
 use crate::confine;
+use crate::link::Way;
 use crate::serve;
 use crate::wire::{self, Entered, Purpose, Stage, World};
 use failure::{At, Result, refused};
@@ -126,6 +127,7 @@ fn become_init(world: &World, inner: Inner) -> Result<ExitCode> {
             answer(&standing).at(Stage::Read, "answer the host")?;
             Ok(serve::run(serve::Options {
                 harden: Some(Box::new(confinement)),
+                way: Way::Stdio,
             }))
         }
     }

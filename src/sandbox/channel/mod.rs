@@ -1,4 +1,5 @@
-//! The host's end of a sandbox's pipe: one multiplexed connection over init's stdin and stdout.
+//! The host's end of a sandbox's pipe: one multiplexed connection over init's stdin and stdout, or over
+//! the socket that a backend gives instead.
 //!
 //! ```text
 //!   driver    moves the connection, opens streams         ends with the last [`Channel`], and with

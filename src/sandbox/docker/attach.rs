@@ -1,7 +1,8 @@
 //! The container's stdio as two byte streams: the engine's frames are taken apart here.
 //!
-//! Stdout is init's half of the pipe. Stderr is init's last words, kept for an error message, and
-//! never mixed into the pipe. Anything else (a frame that is neither, a torn one) is a protocol error.
+//! Stdout is init's half of the pipe, unless init came to the [door](super::door): then it says nothing.
+//! Stderr is init's last words, kept for an error message, and never mixed into the pipe. Anything else
+//! (a frame that is neither, a torn one) is a protocol error.
 
 use super::engine::{self, Engine};
 use crate::sandbox::backend::SandboxError;
@@ -30,6 +31,8 @@ pub(super) struct FromInit {
     frames: Frames,
     rest: Bytes,
     words: LastWords,
+    /// Must come before anything else.
+    owed: Option<u8>,
 }
 
 /// Attaches to a container that is created and not yet started: nothing it says is lost.
@@ -51,10 +54,51 @@ pub(super) async fn attach(engine: &Engine, name: &str) -> Result<Attached, Sand
             frames: both.output,
             rest: Bytes::new(),
             words: words.clone(),
+            owed: None,
         },
         to_init: both.input,
         words,
     })
+}
+
+impl FromInit {
+    /// Waits until there is something to read, and leaves it there. False at the end.
+    pub(super) fn poll_spoke(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.rest.is_empty() {
+            match ready!(self.frames.as_mut().poll_next(context)) {
+                None => return Poll::Ready(Ok(false)),
+                Some(Ok(LogOutput::StdOut { message })) => self.rest = message,
+                Some(Ok(LogOutput::StdErr { message })) => self.words.add(&message),
+                Some(Ok(LogOutput::StdIn { .. } | LogOutput::Console { .. })) => {
+                    return Poll::Ready(Err(nonsense(
+                        "the engine sent a frame that is neither stdout nor stderr",
+                    )));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+        match self.owed {
+            Some(owed) if self.rest[0] != owed => {
+                Poll::Ready(Err(nonsense("init does not say that it found no door")))
+            }
+            Some(_) => {
+                self.owed = None;
+                self.rest.advance(1);
+                self.poll_spoke(context)
+            }
+            None => Poll::Ready(Ok(true)),
+        }
+    }
+
+    /// What begins with this byte, which is no part of it.
+    pub(super) fn after(mut self, owed: u8) -> Self {
+        self.owed = Some(owed);
+        self
+    }
+}
+
+fn nonsense(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 impl AsyncRead for FromInit {
@@ -63,24 +107,32 @@ impl AsyncRead for FromInit {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.rest.is_empty() {
-            match ready!(self.frames.as_mut().poll_next(context)) {
-                None => return Poll::Ready(Ok(())),
-                Some(Ok(LogOutput::StdOut { message })) => self.rest = message,
-                Some(Ok(LogOutput::StdErr { message })) => self.words.add(&message),
-                Some(Ok(LogOutput::StdIn { .. } | LogOutput::Console { .. })) => {
-                    return Poll::Ready(Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "the engine sent a frame that is neither stdout nor stderr",
-                    )));
-                }
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-            }
+        if !ready!(self.poll_spoke(context))? {
+            return Poll::Ready(Ok(()));
         }
         let length = self.rest.len().min(into.remaining());
         into.put_slice(&self.rest[..length]);
         self.rest.advance(length);
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+impl Attached {
+    /// One of no engine.
+    pub(super) fn saying(stdout: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        use futures_util::StreamExt;
+        let words = LastWords::default();
+        Self {
+            from_init: FromInit {
+                frames: Box::pin(stdout.map(|message| Ok(LogOutput::StdOut { message }))),
+                rest: Bytes::new(),
+                words: words.clone(),
+                owed: None,
+            },
+            to_init: Box::pin(tokio::io::sink()),
+            words,
+        }
     }
 }
 
@@ -95,6 +147,7 @@ mod tests {
             frames: Box::pin(futures_util::stream::iter(frames.into_iter().map(Ok))),
             rest: Bytes::new(),
             words: LastWords::default(),
+            owed: None,
         }
     }
 
@@ -122,6 +175,17 @@ mod tests {
         reader.read_to_string(&mut read).await.unwrap();
         assert_eq!(read, "abcd");
         assert_eq!(reader.words.text(), "oh no");
+    }
+
+    #[tokio::test]
+    async fn what_is_owed_comes_first_or_nothing_does() {
+        let mut read = String::new();
+        let mut reader = from(vec![out("-"), out("ab")]).after(b'-');
+        reader.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "ab");
+        let mut reader = from(vec![out("ab")]).after(b'-');
+        let error = reader.read(&mut [0; 4]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! unprivileged user, our own init instead of anything the image names. The specification adds.
 //! What cannot be honoured exactly is refused here, before the engine hears of it.
 
+use super::door;
 use super::engine::{Cgroups, EngineFacts, UserMapping};
 use super::image::Image;
 use super::seccomp;
@@ -71,6 +72,8 @@ pub(super) struct Plan<'a> {
     pub(super) engine: &'a EngineFacts,
     /// Init on this machine.
     pub(super) init: &'a Path,
+    /// The folder with the door to us, where there is one.
+    pub(super) door: Option<&'a Path>,
     pub(super) owner: Owner,
     pub(super) pid_namespace: u64,
 }
@@ -88,7 +91,10 @@ pub(super) fn create_body(plan: &Plan<'_>) -> Result<api::ContainerCreateBody, S
     Ok(api::ContainerCreateBody {
         image: Some(plan.image.id.clone()),
         // Nothing of the image runs: not its entrypoint, command, shell or health check.
-        entrypoint: Some(vec![INIT_TARGET.to_owned(), "serve".to_owned()]),
+        entrypoint: Some(strings(match plan.door {
+            Some(_) => &[INIT_TARGET, "serve", "door"],
+            None => &[INIT_TARGET, "serve"],
+        })),
         cmd: Some(Vec::new()),
         healthcheck: Some(api::HealthConfig {
             test: Some(vec!["NONE".to_owned()]),
@@ -102,7 +108,8 @@ pub(super) fn create_body(plan: &Plan<'_>) -> Result<api::ContainerCreateBody, S
         labels: Some(labels(plan)),
         stop_signal: Some("SIGTERM".to_owned()),
         stop_timeout: Some(5),
-        // The one channel: init's stdin and stdout. `stdin_once` closes it when we are gone.
+        // The one channel, or where a door is the other the life line: init's stdin and stdout.
+        // `stdin_once` closes it when we are gone.
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
@@ -271,6 +278,10 @@ fn mounts(plan: &Plan<'_>) -> Result<Vec<api::Mount>, SandboxError> {
         plan.engine,
     );
     let mut all = vec![init];
+    if let Some(door) = plan.door {
+        let target = door::TARGET.to_owned();
+        all.push(bind(text(door)?, target, Access::ReadOnly, plan.engine));
+    }
     for mount in &plan.spec.mounts {
         let (source, target) = (text(&mount.source)?, text(&mount.target)?);
         all.push(bind(source, target, mount.access, plan.engine));
@@ -323,7 +334,7 @@ fn tmpfs(plan: &Plan<'_>) -> Result<HashMap<String, String>, SandboxError> {
     let mounted: BTreeSet<_> = spec.mounts.iter().map(|m| m.target.as_path()).collect();
     for volume in &plan.image.volumes {
         let path = Path::new(volume);
-        if !is_plain(path) || path == Path::new("/") || Path::new(INIT_TARGET).starts_with(path) {
+        if !is_plain(path) || path == Path::new("/") || path.starts_with("/.fumehood") {
             return Err(SandboxError::Refused {
                 what: format!("image {}", plan.image.reference),
                 why: format!("it declares the volume {volume:?}, which cannot be covered"),

@@ -104,6 +104,7 @@ fn body(
         image,
         engine,
         init: Path::new("/state/init-abc"),
+        door: Some(Path::new("/state/doors/xyz")),
         owner: Owner { pid: 7, start: 99 },
         pid_namespace: 4026531836,
     })
@@ -224,6 +225,7 @@ fn taken_and_odd_targets_are_refused() {
         "/dev/shm",
         "/tmp",
         "/.fumehood/init",
+        "/.fumehood/door",
         "rel",
         "/a/../b",
         "/workspace",
@@ -244,7 +246,7 @@ fn volumes_are_covered_or_refused() {
     let covers = host(&spec(), &EngineFacts::for_tests()).tmpfs.unwrap();
     assert_eq!(covers["/data"], VOLUME_COVER);
     assert!(!covers.contains_key("/workspace"), "our mount covers it");
-    for volume in ["/", "/.fumehood", "relative", "/x/.."] {
+    for volume in ["/", "/.fumehood", "/.fumehood/door", "relative", "/x/.."] {
         let image = Image {
             volumes: vec![volume.to_owned()],
             ..image()

@@ -1,16 +1,18 @@
 //! The backend on an engine (Docker; an API of 1.41 or newer on a local socket).
 //!
 //! ```text
-//!   resolve image ─ check mounts ─ create ─ attach ─ check mounts ─ start ─ look inside ─▶ Started
-//!                                    └────────── on any failure: removed by force ──────────┘
+//!   resolve image ─ check mounts ─ door ─ create ─ attach ─ check mounts ─ start ─ look inside ─ meet ─▶ Started
+//!                                           └──────────── on any failure: removed by force ─────────┘
 //! ```
 //!
 //! Attach comes before start, so nothing that init says is lost, and the pipe is there before
-//! anything runs. What the engine is told is decided in `body` (pure); what it is and can do in
+//! anything runs: the attached stdio, or where init comes to it the [`door`], a socket that the engine has
+//! no part in. What the engine is told is decided in `body` (pure); what it is and can do in
 //! `engine` (pure after two calls). Nothing else in the house names the engine's client.
 
 mod attach;
 mod body;
+mod door;
 mod engine;
 mod image;
 mod lease;
@@ -33,6 +35,7 @@ use crate::protocol::spec::{BackendKind, RootFs, SandboxSpec};
 use async_trait::async_trait;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
+use door::Door;
 use engine::Engine;
 use lease::ContainerLease;
 use std::path::{Path, PathBuf};
@@ -44,6 +47,7 @@ pub struct DockerBackend {
     init: PathBuf,
     owner: Owner,
     pid_namespace: u64,
+    doors: bool,
 }
 
 impl DockerBackend {
@@ -61,7 +65,14 @@ impl DockerBackend {
                 .map_err(|error| known("failed to read this process's start time", error))?,
             pid_namespace: owner::pid_namespace()
                 .map_err(|error| known("failed to read this process's pid namespace", error))?,
+            doors: true,
         })
+    }
+
+    /// As where no socket reaches init: its pipe is the container's stdio.
+    pub fn without_doors(mut self) -> Self {
+        self.doors = false;
+        self
     }
 
     /// Containers are built by that runtime, and by no other.
@@ -90,8 +101,11 @@ impl DockerBackend {
         image::resolve(&self.engine, reference).await
     }
 
-    /// Removes containers that dead owners left behind, and returns their names.
+    /// Removes containers that dead owners left behind, and returns their names; and their doors.
     pub async fn sweep(&self) -> Result<Vec<String>, SandboxError> {
+        if let Err(error) = door::sweep(&self.init) {
+            tracing::debug!(%error, "doors were not swept");
+        }
         sweep::sweep(&self.engine, self.pid_namespace).await
     }
 
@@ -115,11 +129,18 @@ impl DockerBackend {
         Ok(image)
     }
 
+    /// One that cannot be had is slower, and nothing else.
+    fn door(&self) -> Option<Door> {
+        let made = self.doors.then(|| Door::open(&self.init))?;
+        made.inspect_err(|error| tracing::debug!(%error, "the pipe is stdio: no socket"))
+            .ok()
+    }
+
     fn body(
         &self,
         spec: &SandboxSpec,
         name: &str,
-        image: &Image,
+        (image, door): (&Image, Option<&Door>),
     ) -> Result<ContainerCreateBody, SandboxError> {
         body::create_body(&body::Plan {
             spec,
@@ -127,6 +148,7 @@ impl DockerBackend {
             image,
             engine: &self.engine.facts,
             init: &self.init,
+            door: door.map(Door::folder),
             owner: self.owner,
             pid_namespace: self.pid_namespace,
         })
@@ -146,11 +168,12 @@ impl Backend for DockerBackend {
     async fn start(&self, spec: &SandboxSpec, name: &str) -> Result<Started, SandboxError> {
         check_init(&self.init)?;
         let image = self.image_of(spec).await?;
-        let body = self.body(spec, name, &image)?;
+        let door = self.door();
+        let body = self.body(spec, name, (&image, door.as_ref()))?;
         mounts::check_sources(&spec.mounts).await?;
         mounts::check_nodes(&spec.devices.nodes)?;
         let made = Made::create(&self.engine, name, body).await?;
-        match made.run(spec).await {
+        match made.run(spec, door).await {
             Ok(started) => Ok(started),
             Err(error) => {
                 // The first error says more than a failure to clean up; the sweep tries again.
@@ -209,7 +232,7 @@ impl Made {
         }
     }
 
-    async fn run(&self, spec: &SandboxSpec) -> Result<Started, SandboxError> {
+    async fn run(&self, spec: &SandboxSpec, door: Option<Door>) -> Result<Started, SandboxError> {
         let attached = attach::attach(&self.engine, &self.name).await?;
         mounts::check_sources(&spec.mounts).await?;
         mounts::check_nodes(&spec.devices.nodes)?;
@@ -221,14 +244,19 @@ impl Made {
         let pid = self.pid().await?;
         mounts::check_inside(&spec.mounts, pid).await?;
         mounts::check_nodes_inside(&spec.devices.nodes, pid)?;
+        let words = attached.words.clone();
+        let ends = match door {
+            Some(door) => door::meet(door, attached, pid).await?,
+            None => door::without(attached),
+        };
         self.keep();
         Ok(Started {
-            from_init: Box::new(attached.from_init),
-            to_init: Box::new(attached.to_init),
+            from_init: ends.from_init,
+            to_init: ends.to_init,
             lease: Box::new(ContainerLease {
                 engine: self.engine.clone(),
                 name: self.name.clone(),
-                words: attached.words,
+                words,
                 oom_count: lease::oom_count(pid, &self.id),
                 step_limits: lease::step_limits(spec),
             }),
