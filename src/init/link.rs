@@ -78,7 +78,7 @@ pub async fn meet(
         let _output = output;
         return Ok((pipe(from, to), Some(LifeLine { input, _output })));
     }
-    output.write_all(&[wire::NO_DOOR]).await?;
+    output.write_all(&[wire::HERE]).await?;
     Ok((pipe(input, output), None))
 }
 
@@ -94,7 +94,7 @@ async fn knock() -> io::Result<(End, End)> {
     let mut word = [0];
     from.read_exact(&mut word).await?;
     match word {
-        [wire::DOOR_OPEN] => Ok((from, End::new(socket.into())?)),
+        [wire::HERE] => Ok((from, End::new(socket.into())?)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }

@@ -24,6 +24,7 @@ mod keeper;
 mod limits;
 mod link;
 mod oom;
+mod prepare;
 mod process;
 mod program;
 mod pump;

@@ -16,14 +16,15 @@ use crate::egress::{Egress, Opener, Reply};
 use crate::keeper;
 use crate::limits::Saved;
 use crate::link::{self, LifeLine, Pipe, Way};
+use crate::prepare::Prepared;
 use crate::process;
 use crate::pump;
 use crate::step;
 use crate::streams::{Stream, Streams};
 use crate::wire::{DEADMAN_MS, FromInit, PING_MS, StartError, StartStep, StreamHead};
 use nix::fcntl::OFlag;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, pipe2};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +99,7 @@ struct Handle {
 
 /// Serves the connection until it ends.
 pub fn run(options: Options) -> ExitCode {
-    match prepare().and_then(|prepared| begin(prepared, options)) {
+    match Prepared::now().and_then(|prepared| begin(prepared, options)) {
         // The exit of PID 1 kills everything, and waits for it.
         Ok(End::Closed | End::Terminated | End::Shutdown) => ExitCode::SUCCESS,
         Ok(End::Silent | End::Broken | End::Fatal(_)) => ExitCode::FAILURE,
@@ -107,33 +108,6 @@ pub fn run(options: Options) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
-}
-
-struct Prepared {
-    stdio: (OwnedFd, OwnedFd),
-    signals: SignalFd,
-    saved: Saved,
-}
-
-fn prepare() -> io::Result<Prepared> {
-    nix::sys::prctl::set_dumpable(false)?;
-    if Pid::this() != Pid::from_raw(1) {
-        return Err(io::Error::other("it serves only as PID 1 of a sandbox"));
-    }
-    nix::sys::prctl::set_no_new_privs()?;
-    let mut wanted = SigSet::empty();
-    wanted.add(Signal::SIGCHLD);
-    wanted.add(Signal::SIGTERM);
-    wanted.thread_block()?;
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let signals = SignalFd::with_flags(&wanted, flags)?;
-    let saved = Saved::now()?;
-    let stdio = link::take()?;
-    Ok(Prepared {
-        stdio,
-        signals,
-        saved,
-    })
 }
 
 fn begin(prepared: Prepared, options: Options) -> io::Result<End> {

@@ -43,16 +43,10 @@ pub const DEADMAN_MS: u64 = 30_000;
 /// How often the host pings, in milliseconds.
 pub const PING_MS: u64 = 5_000;
 
-/// Where an init that is told to (`serve door`) looks for the host. What follows is the host's choice, and
-/// each end says one byte, so that both know: [`DOOR_OPEN`] at the door, and the connection goes on there; or
-/// [`NO_DOOR`] on standard output, and it goes on over that and standard input.
+/// Where `init serve door` looks for the host.
 pub const DOOR: &str = "/.fumehood/door/host";
-
-/// The host's first byte at its door.
-pub const DOOR_OPEN: u8 = b'+';
-
-/// Init's first byte on standard output, where there is no door or it was shut.
-pub const NO_DOOR: u8 = b'-';
+/// Comes before the connection then: from the host at its door, or from init on stdout where it is shut.
+pub const HERE: u8 = b'+';
 
 /// The bytes of one frame.
 ///

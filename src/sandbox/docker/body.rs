@@ -8,6 +8,7 @@
 use super::door;
 use super::engine::{Cgroups, EngineFacts, UserMapping};
 use super::image::Image;
+use super::masks::{MASKED_PATHS, READONLY_PATHS};
 use super::seccomp;
 use crate::protocol::device::DeviceNode;
 use crate::protocol::spec::{Access, BackendKind, Mount, SandboxSpec};
@@ -33,36 +34,6 @@ const SHM_INODES: u64 = 16_384;
 
 /// Preferred over the user's own programs when memory of the machine runs out.
 const OOM_SCORE_ADJ: i64 = 500;
-
-/// The engines' default masks, what else tells about the machine (SMBIOS, firmware, power), and what
-/// everybody may write to: the alarms on the machine's pressure, and queues as files.
-const MASKED_PATHS: &[&str] = &[
-    "/dev/mqueue",
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/pressure",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/class/dmi",
-    "/sys/devices/virtual/dmi",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-    "/sys/kernel",
-];
-
-const READONLY_PATHS: &[&str] = &[
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
 
 /// Everything a container is planned from.
 pub(super) struct Plan<'a> {

@@ -14,13 +14,13 @@
 //!
 //! One connection is taken, before anything but init is in the container; the kernel must say that it is
 //! the very process that the engine calls the container's. Then nobody listens any more, and socket and
-//! folder are gone: what the container still has mounted is an empty folder without a name. They lie in a
-//! folder that only this user can enter. What a crash leaves there nobody holds a lock on, and the next
+//! folder are gone: what the container still has mounted is an empty folder without a name, and what its
+//! kernel's list of sockets names is a number of ours. They lie in a folder that only this user can enter. What a crash leaves there nobody holds a lock on, and the next
 //! sweep takes it. Descriptors that come along with the bytes are dropped by the kernel.
 
 use super::attach::{Attached, FromInit};
 use crate::sandbox::backend::SandboxError;
-use crate::sandbox::wire::{DOOR_OPEN, NO_DOOR};
+use crate::sandbox::wire::HERE;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::future::poll_fn;
@@ -102,7 +102,7 @@ impl Door {
                 "who came is {peer:?}, not init, which is {pid}"
             )));
         }
-        stream.write_all(&[DOOR_OPEN]).await?;
+        stream.write_all(&[HERE]).await?;
         Ok(stream)
     }
 }
@@ -141,7 +141,7 @@ pub(super) async fn meet(
         }
         Err(error) => {
             tracing::debug!(%error, "the pipe is the container's stdio: no socket");
-            over_stdio(attached.from_init.after(NO_DOOR), attached.to_init)
+            over_stdio(attached.from_init.after(HERE), attached.to_init)
         }
     })
 }

@@ -36,7 +36,7 @@ async fn init_comes_once_and_nobody_after_it() {
     let mut outside = door.answer(me()).await.unwrap();
     let mut word = [0];
     inside.read_exact(&mut word).await.unwrap();
-    assert_eq!(word, [DOOR_OPEN]);
+    assert_eq!(word, [HERE]);
     outside.write_all(b"hello").await.unwrap();
     let mut hello = [0; 5];
     inside.read_exact(&mut hello).await.unwrap();
@@ -111,7 +111,7 @@ fn open() -> (tempfile::TempDir, Door) {
 #[tokio::test]
 async fn an_init_that_says_it_cannot_is_heard_over_stdio() {
     let (_dir, door) = open();
-    let mut ends = meet(door, attached(&["-", "over stdio"]), me())
+    let mut ends = meet(door, attached(&["+", "over stdio"]), me())
         .await
         .unwrap();
     let mut said = [0; 10];
@@ -131,7 +131,7 @@ async fn an_init_that_never_comes_is_waited_for_over_stdio() {
 #[tokio::test]
 async fn another_first_word_on_stdio_is_nonsense() {
     let (_dir, door) = open();
-    let mut ends = meet(door, attached(&["+"]), me()).await.unwrap();
+    let mut ends = meet(door, attached(&["x"]), me()).await.unwrap();
     let error = ends.from_init.read(&mut [0]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
 }

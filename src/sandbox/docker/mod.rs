@@ -17,6 +17,7 @@ mod engine;
 mod image;
 mod lease;
 mod make;
+mod masks;
 mod mounts;
 mod report;
 mod seccomp;
