@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Where the command is, when it is not where it was built.
@@ -289,8 +289,10 @@ mod claims {
 
     pub(super) async fn a_dropped_step_is_killed(stage: &Stage) {
         let (inside, path) = stage.folder("dropped");
-        let running = stage.run(python(FAMILY).at(&inside));
-        let _ = timeout(Duration::from_millis(1000), running).await;
+        tokio::select! {
+            ran = stage.run(python(FAMILY).at(&inside)) => panic!("{:?}", ran.exit),
+            () = under_way(&path) => {}
+        }
         let mut lived = 0;
         // Killed soon after; then nothing of it is there.
         while sizes(&path) != lived {
@@ -537,8 +539,10 @@ for file in ["/etc/passwd", "/usr/bin/env", "/etc/hosts", "/etc/resolv.conf"]:
             return;
         };
         let (inside, path) = stage.folder("cut");
-        let running = stage.run(python(FAMILY).at(&inside));
-        let _ = timeout(Duration::from_millis(1500), running).await;
+        tokio::select! {
+            ran = stage.run(python(FAMILY).at(&inside)) => panic!("{:?}", ran.exit),
+            () = under_way(&path) => {}
+        }
         let Stage { sandbox, .. } = stage;
         drop(sandbox);
         sleep(Duration::from_secs(1)).await;
@@ -646,6 +650,11 @@ async fn within(patience: Duration, mut done: impl AsyncFnMut() -> bool) {
         assert!(begun.elapsed() < patience, "not within {patience:?}");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Until the family writes, however long a busy machine takes.
+async fn under_way(dir: &Path) {
+    within(Duration::from_secs(60), async || sizes(dir) > 100).await;
 }
 
 fn sizes(dir: &Path) -> u64 {
