@@ -164,6 +164,7 @@ fn planned(policy: &Policy, kind: BackendKind, root: RootFs, dir: &Path) -> Resu
     let home = folder(dir, "home", owner)?;
     let (uid, gid) = run_as(policy, kind, owner, caller);
     Ok(plan(&PlanInput {
+        secrets: &[],
         policy,
         backend: kind,
         root,

@@ -44,6 +44,15 @@ pub enum AppError {
     },
     #[error("the docker backend needs an image")]
     NoImage,
+    #[error("the policy hands over the secret {name}, and {why}")]
+    Secret { name: String, why: &'static str },
+    #[error("failed to read the secret {name} from {}", path.display())]
+    SecretFile {
+        name: String,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("failed to read {what}")]
     Machine {
         what: &'static str,
@@ -105,6 +114,12 @@ impl AppError {
             Self::Upstream(error) => Some(error.remedy().into()),
             Self::NoAuthorities | Self::Authorities { .. } => {
                 Some("set SSL_CERT_FILE to a file of certificates in PEM, or use network.ca = \"none\"".into())
+            }
+            Self::Secret { name, .. } => Some(format!(
+                "set {name} in your environment, or name a file in its [[secrets]] entry: file = \"PATH\""
+            )),
+            Self::SecretFile { .. } => {
+                Some("name a file of at most 16 KiB that you may read".into())
             }
             Self::Machine { .. } | Self::Stop(_) => None,
         }

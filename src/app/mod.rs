@@ -10,6 +10,7 @@
 //! ```
 
 mod agent;
+mod artifacts;
 mod backend;
 mod ending;
 mod error;
@@ -20,6 +21,7 @@ mod known;
 mod layers;
 mod network;
 mod open;
+mod secrets;
 pub mod selftest;
 mod settings;
 mod sources;
@@ -47,6 +49,7 @@ use crate::sandbox::gpu::Claim;
 use crate::sandbox::mount_source::MountRequest;
 use crate::tools::bench::Bench;
 use crate::tools::desk::Desk;
+use crate::workspace::Destination;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,6 +72,8 @@ pub struct SandboxRequest {
     pub venv: Option<PathBuf>,
     pub mounts: Vec<MountRequest>,
     pub env: BTreeMap<String, String>,
+    /// Where results are copied at the end; absolute.
+    pub artifacts: Option<PathBuf>,
 }
 
 /// Which backend, and why.
@@ -99,4 +104,6 @@ pub struct OpenedRun {
     pub notes: Vec<String>,
     /// This run's GPUs, nobody else's for as long as it lives.
     gpus: Option<Claim>,
+    /// Where its results go.
+    artifacts: Option<Destination>,
 }

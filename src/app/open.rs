@@ -5,9 +5,11 @@ use super::{AppError, Chosen, OpenedRun, RunStart, SandboxRequest, choose_backen
 use crate::config::Config;
 use crate::context::redact::Redactor;
 use crate::context::sanitise::visible;
+use crate::policy::model::Policy;
 use crate::protocol::control::Controls;
 use crate::protocol::event::Event;
-use crate::protocol::spec::{Mount, RootFs, SandboxSpec};
+use crate::protocol::ids::RunId;
+use crate::protocol::spec::{GivenSecret, Mount, RootFs, SandboxSpec};
 use crate::protocol::stop::StopReason;
 use crate::record::{RunRecord, RunStore, new_run_id};
 use crate::sandbox::gpu::Claim;
@@ -89,21 +91,17 @@ fn begin(
     let mut workspace = open_workspace(config, &request, &record)?;
     let outside = super::network::outside(config)?;
     let places = (&mut workspace, &*record, gpus.as_ref());
-    let (spec, mut notes) = plan_sandbox(config, &request, &chosen, places)?;
+    let mut known = known(config, &request.env);
+    let folder = (request.policy_folder.as_path(), &mut known);
+    let secrets = super::secrets::read(config, &request.policy, folder)?;
+    let (spec, mut notes) = plan_sandbox(config, &request, (&chosen, &secrets.given), places)?;
+    let artifacts = super::artifacts::place(&request, &spec, &workspace)?;
+    notes.extend(secrets.notes);
     notes.splice(0..0, [vec![chosen.reason], request.policy_notes].concat());
     notes.extend(waited);
-    let redactor = Redactor::new(&known(config, &request.env));
+    let redactor = Redactor::new(&known);
     let desk = Desk::new(record.clone(), door).redacting(redactor.clone());
-    desk.emit(&Event::RunStarted {
-        run: run.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: start.command.to_owned(),
-        task: start.task,
-        policy: request.policy.name.clone(),
-        policy_digest: request.policy.digest(),
-        workspace: workspace.path().display().to_string(),
-        model: start.model,
-    })?;
+    desk.emit(&started(&run, start, &request.policy, &workspace))?;
     for text in &notes {
         desk.emit(&Event::Notice { text: text.clone() })?;
     }
@@ -121,6 +119,7 @@ fn begin(
         workspace: Arc::new(workspace),
         texts: Texts::create(&record.blobs_dir())?.without(redactor),
         desk: desk.clone(),
+        secrets: secrets.values,
         outside,
     })?);
     Ok(OpenedRun {
@@ -129,7 +128,21 @@ fn begin(
         record,
         notes,
         gpus,
+        artifacts,
     })
+}
+
+fn started(run: &RunId, start: RunStart, policy: &Policy, workspace: &Workspace) -> Event {
+    Event::RunStarted {
+        run: run.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: start.command.to_owned(),
+        task: start.task,
+        policy: policy.name.clone(),
+        policy_digest: policy.digest(),
+        workspace: workspace.path().display().to_string(),
+        model: start.model,
+    }
 }
 
 fn open_workspace(
@@ -154,7 +167,7 @@ fn open_workspace(
 fn plan_sandbox(
     config: &Config,
     request: &SandboxRequest,
-    chosen: &Chosen,
+    (chosen, secrets): (&Chosen, &[GivenSecret]),
     (workspace, record, gpus): (&mut Workspace, &RunRecord, Option<&Claim>),
 ) -> Result<(SandboxSpec, Vec<String>), AppError> {
     let policy = &request.policy;
@@ -196,6 +209,7 @@ fn plan_sandbox(
         }),
         passed: &passed,
         typed: &request.env,
+        secrets,
         network: networked.as_ref().map(|networked| &networked.facts),
         hostname: "fumehood",
         cores: std::thread::available_parallelism()
@@ -321,10 +335,15 @@ fn here() -> Result<PathBuf, AppError> {
 }
 
 impl OpenedRun {
-    /// Ends the sandbox, takes out what the workspace may not keep, and writes the last record: each
+    /// Ends the sandbox, takes out results and what the workspace may not keep, and writes the last record: each
     /// of these also when one before it failed.
     pub async fn close(self, end: RunEnd) -> Result<i32, AppError> {
         let down = self.bench.end().await;
+        let taken = match &down {
+            Ok(()) => self.collect(),
+            // Something may live in it.
+            Err(_) => Ok(()),
+        };
         let tidied = self.tidy();
         let RunEnd {
             stop,
@@ -339,6 +358,7 @@ impl OpenedRun {
         // Free again once nothing of the sandbox is left.
         drop(self.gpus);
         down?;
+        taken?;
         tidied?;
         Ok(exit_code)
     }

@@ -79,6 +79,9 @@ pub(super) struct SandboxArgs {
     /// A variable for the sandbox: NAME=VALUE, or NAME to pass yours on
     #[arg(long = "env", value_name = "K=V")]
     pub(super) env: Vec<String>,
+    /// Copy results (the policy's artifacts.include) here at the end: an empty folder, or a new one
+    #[arg(long, value_name = "DIR")]
+    pub(super) artifacts: Option<PathBuf>,
     /// Change one value of the policy for this run, as in limits.memory=16GiB
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
@@ -102,6 +105,7 @@ impl SandboxArgs {
             venv,
             mounts,
             env,
+            artifacts,
             set,
             strict,
             yes: _,
@@ -123,6 +127,7 @@ impl SandboxArgs {
             ("--workspace", workspace.as_deref().map(Path::as_os_str)),
             ("--unpack", unpack.as_deref().map(Path::as_os_str)),
             ("--venv", venv.as_deref().map(Path::as_os_str)),
+            ("--artifacts", artifacts.as_deref().map(Path::as_os_str)),
         ];
         let many = [("--mount", mounts), ("--env", env), ("--set", set)];
         let one = one

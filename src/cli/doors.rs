@@ -84,9 +84,12 @@ impl Door for TerminalDoor {
             (Show::Transcript, Event::CloneProgress { .. }) if !std::io::stderr().is_terminal() => {
             }
             (Show::Transcript, _)
-            | (Show::Quiet, Event::Notice { .. } | Event::NetworkBlocked { .. }) => {
-                self.print(event)
-            }
+            | (
+                Show::Quiet,
+                Event::Notice { .. }
+                | Event::NetworkBlocked { .. }
+                | Event::ArtifactsCollected { .. },
+            ) => self.print(event),
             // What was allowed and could not be reached says so nowhere else.
             (
                 Show::Quiet,

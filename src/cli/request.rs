@@ -48,6 +48,7 @@ pub(super) fn sandbox(config: &Config, args: &SandboxArgs) -> Result<SandboxRequ
         venv: args.venv.clone(),
         mounts,
         env,
+        artifacts: args.artifacts.as_deref().map(absolute).transpose()?,
     })
 }
 
@@ -162,6 +163,8 @@ pub(super) fn app_code(error: &AppError) -> u8 {
             | ImageError::NoRecipe { .. }
             | ImageError::NoBase { .. },
         )
+        | AppError::Secret { .. }
+        | AppError::SecretFile { .. }
         | AppError::NoImage => failure::USAGE,
         AppError::Record(_)
         | AppError::Sandbox(_)

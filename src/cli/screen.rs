@@ -185,6 +185,7 @@ impl Screen {
             | Event::NetworkOpened { .. }
             | Event::NetworkClosed { .. } => network(event),
             Event::Notice { text } => vec![format!("  {DIM}{text}{DIM:#}")],
+            Event::ArtifactsCollected { .. } | Event::SecretsGiven { .. } => handed(event),
             Event::RunEnded { stop, text, .. } => ended(stop, text),
         }
     }
@@ -377,6 +378,22 @@ fn ended(stop: &StopReason, text: &str) -> Vec<String> {
     let seen = *stop == StopReason::Finished;
     lines.extend((!text.is_empty() && !seen).then(|| text.to_owned()));
     lines
+}
+
+/// What went in or out on the policy's word.
+fn handed(event: &Event) -> Vec<String> {
+    match event {
+        Event::SecretsGiven { names } => {
+            let names = names.join(", ");
+            vec![format!(
+                "  {YELLOW}the sandbox can now read{YELLOW:#} {names}"
+            )]
+        }
+        _ => super::timeline::collected(event)
+            .iter()
+            .map(|line| format!("  {DIM}{line}{DIM:#}"))
+            .collect(),
+    }
 }
 
 #[cfg(test)]

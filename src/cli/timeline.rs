@@ -109,12 +109,11 @@ fn describe(event: &Event) -> Option<Said> {
         Event::StepNotStarted { why, .. } => said(RED, "✗ not started", visible(why)),
         Event::CloneStarted { url, rev } => clone_started(url, rev.as_deref()),
         Event::CloneEnded { .. } => clone_ended(event),
-        Event::Quarantined { paths } => {
-            let paths: Vec<String> = paths.iter().map(|path| visible(path)).collect();
-            said(YELLOW, "moved out", paths.join("\n"))
-        }
-        Event::FilePut { path, bytes, .. } => moved("put", path, *bytes),
-        Event::FileGot { path, bytes, .. } => moved("get", path, *bytes),
+        Event::FilePut { .. }
+        | Event::FileGot { .. }
+        | Event::ArtifactsCollected { .. }
+        | Event::Quarantined { .. }
+        | Event::SecretsGiven { .. } => files(event),
         Event::NetworkBlocked { why, .. } => said(YELLOW, "blocked", visible(why)),
         Event::NetworkOpened { .. } | Event::NetworkClosed { .. } => network(event),
         Event::Notice { text } => said(DIM, "notice", visible_lines(text)),
@@ -306,6 +305,44 @@ fn cut(text: &str) -> String {
         0 => shown,
         more => format!("{shown} (+{more} characters)"),
     }
+}
+
+/// What went in or out on the user's word.
+fn files(event: &Event) -> Option<Said> {
+    match event {
+        Event::FilePut { path, bytes, .. } => moved("put", path, *bytes),
+        Event::FileGot { path, bytes, .. } => moved("get", path, *bytes),
+        Event::SecretsGiven { names } => said(YELLOW, "secrets", visible(&names.join(", "))),
+        Event::Quarantined { paths } => {
+            let paths: Vec<String> = paths.iter().map(|path| visible(path)).collect();
+            said(YELLOW, "moved out", paths.join("\n"))
+        }
+        _ => said(GREEN, "results", collected(event).join("\n")),
+    }
+}
+
+/// Where results went, and what was not taken.
+pub(super) fn collected(event: &Event) -> Vec<String> {
+    let Event::ArtifactsCollected {
+        into,
+        files,
+        bytes,
+        left,
+    } = event
+    else {
+        return Vec::new();
+    };
+    let count = match files.len() {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
+    let size = crate::policy::unit::size(*bytes);
+    let mut lines = vec![format!("{count}, {size}, copied into {}", visible(into))];
+    lines.extend(
+        left.iter()
+            .map(|one| format!("not taken: {}", visible(one))),
+    );
+    lines
 }
 
 #[cfg(test)]

@@ -196,6 +196,7 @@ mod tests {
             },
             env: BTreeMap::new(),
             network: None,
+            secrets: Vec::new(),
             stop_grace_ms: 1000,
             require: BTreeMap::new(),
             devices: Default::default(),

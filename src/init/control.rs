@@ -1,6 +1,7 @@
 //! The control stream: what the host says, and what init says.
 
 use crate::link;
+use crate::secrets;
 use crate::serve::{End, Sandbox};
 use crate::streams::Stream;
 use crate::wire::{FromInit, MAX_TO_INIT, PROTOCOL_VERSION, ToInit};
@@ -60,6 +61,11 @@ fn obey(sandbox: &Rc<Sandbox>, message: ToInit) -> Option<End> {
         }
         ToInit::Shutdown => return Some(End::Shutdown),
         ToInit::Network { proxy } => sandbox.connect(proxy),
+        ToInit::Secrets(secrets) => {
+            if let Err(error) = secrets::lay_down(&secrets) {
+                sandbox.fail(format!("it cannot take its secrets in: {error}"));
+            }
+        }
     }
     None
 }

@@ -19,12 +19,14 @@
 //! ```
 //!
 //! A frame is a big-endian `u32` length and that many bytes of [postcard](https://postcard.jamesmunns.com).
-//! Both ends use one yamux stream from one task only: it remembers a single waker for "there is room to
-//! send", which reading asks for too.
+//! Both ends use one yamux stream from one task only: it remembers one waker for reading and writing.
 //!
 //! Everything that comes from a sandbox is hostile: a frame above the bound of its direction, or one
 //! that does not decode, is a protocol error and ends the sandbox.
 
+#[path = "handed.rs"]
+mod handed;
+pub use handed::{SECRETS, SECRETS_ROOM, Secret};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +126,8 @@ pub enum ToInit {
     /// Listens inside for clients of a proxy on this port, and for name queries, and passes on what
     /// they want. Comes before the first step; where it cannot be done, everything ends.
     Network { proxy: u16 },
+    /// Writes each into a file of its own in [`SECRETS`]; where it cannot, everything ends.
+    Secrets(Vec<Secret>),
 }
 
 /// One process to start.
@@ -254,6 +258,8 @@ pub struct World {
     pub tmp_exec: bool,
     /// Bytes of `/dev/shm`.
     pub shm_size: u64,
+    /// Whether there is a place for secrets.
+    pub secrets: bool,
     /// Cgroup folders already made and limited by the host, joined by init and removed by the outer
     /// half at the end.
     pub cgroups: Vec<WorldCgroup>,

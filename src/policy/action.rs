@@ -2,7 +2,8 @@
 
 use super::text;
 use crate::protocol::ids::{Digest, RunId};
-use crate::protocol::spec::{Mount, SandboxSpec};
+use crate::protocol::net::Network;
+use crate::protocol::spec::{GivenSecret, Mount, SandboxSpec};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -28,6 +29,8 @@ pub enum ActionKind {
     File,
     /// One more host for the rest of the run.
     Network,
+    /// Secrets for everything in the sandbox.
+    Secret,
 }
 
 impl ActionKind {
@@ -38,6 +41,7 @@ impl ActionKind {
             Self::Clone => "clone",
             Self::File => "file",
             Self::Network => "network",
+            Self::Secret => "secret",
         }
     }
 }
@@ -94,6 +98,16 @@ pub struct HostAction {
     pub run: RunId,
     pub host: String,
     pub port: u16,
+    pub policy: Digest,
+}
+
+/// Secrets that everything in the sandbox may read for the rest of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SecretAction {
+    pub run: RunId,
+    pub secrets: Vec<GivenSecret>,
+    /// Where the sandbox may send them.
+    pub network: Option<Network>,
     pub policy: Digest,
 }
 
@@ -167,6 +181,21 @@ impl Act for HostAction {
     fn summary(&self) -> String {
         let host = text::short(self.host.as_bytes());
         format!("reach {}", super::network::joined(&host, self.port))
+    }
+}
+
+impl Act for SecretAction {
+    fn kind(&self) -> ActionKind {
+        ActionKind::Secret
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        json(self.kind(), self)
+    }
+
+    fn summary(&self) -> String {
+        let names = self.secrets.iter().map(|secret| secret.name.as_str());
+        format!("hand over {}", names.collect::<Vec<_>>().join(", "))
     }
 }
 

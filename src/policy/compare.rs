@@ -2,7 +2,7 @@
 //! it says what composing them would do.
 
 use super::meet;
-use super::model::{Decision, Policy, PolicyMount, Rule};
+use super::model::{Decision, Policy, PolicyMount, PolicySecret, Rule, SecretFrom};
 use super::schema::{self, Key};
 use super::text;
 use super::value::{Value, list};
@@ -49,6 +49,14 @@ pub fn compare(a: &Policy, b: &Policy) -> Vec<Compared> {
             mark: of_mount(a, b),
             a: a.map(show_mount),
             b: b.map(show_mount),
+        }),
+    );
+    all.extend(
+        paired(&a.secrets, &b.secrets, |secret| &secret.name).map(|(name, a, b)| Compared {
+            key: format!("secret {name}"),
+            mark: of_secret(a, b),
+            a: a.map(show_secret),
+            b: b.map(show_secret),
         }),
     );
     let (rules_a, rules_b) = (&a.approval.rules, &b.approval.rules);
@@ -101,6 +109,17 @@ fn of_mount(a: Option<&PolicyMount>, b: Option<&PolicyMount>) -> Mark {
     }
 }
 
+fn of_secret(a: Option<&PolicySecret>, b: Option<&PolicySecret>) -> Mark {
+    match (a, b) {
+        (Some(a), Some(b)) if a == b => Mark::Equal,
+        (Some(a), Some(b)) if a.from != b.from => Mark::Other,
+        (Some(_), None) => Mark::Tighter,
+        (Some(a), Some(b)) if b.grant > a.grant => Mark::Tighter,
+        (None, None) => Mark::Equal,
+        (None | Some(_), Some(_)) => Mark::Looser,
+    }
+}
+
 fn of_rule(a: Option<&Rule>, b: Option<&Rule>) -> Mark {
     match (a, b) {
         (Some(a), Some(b)) => both_rules(a, b),
@@ -143,6 +162,19 @@ fn show_mount(mount: &PolicyMount) -> String {
         Access::ReadWrite => "rw",
     };
     format!("{} ({mode})", text::short(mount.source.as_bytes()))
+}
+
+/// As `policy explain` says it, too.
+pub(super) fn show_secret(secret: &PolicySecret) -> String {
+    let from = match &secret.from {
+        SecretFrom::Environment => "your variable".to_owned(),
+        SecretFrom::File(path) => text::short(path.as_bytes()),
+    };
+    let asks = match secret.grant {
+        Decision::Allow => "",
+        Decision::Ask | Decision::Deny => ", after a question",
+    };
+    format!("a file, from {from}{asks}")
 }
 
 fn show_rule(rule: &Rule) -> String {

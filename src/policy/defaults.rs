@@ -41,6 +41,7 @@ pub fn policy() -> Policy {
             exclusive: true,
         },
         mounts: Vec::new(),
+        secrets: Vec::new(),
         network: NetworkPolicy {
             mode: NetworkMode::None,
             allow: Vec::new(),
@@ -66,6 +67,8 @@ pub fn policy() -> Policy {
         },
         artifacts: ArtifactPolicy {
             include: vec!["outputs/**".to_owned()],
+            max_bytes: Some(2 * GIB),
+            max_files: Some(2_000),
         },
         approval: ApprovalPolicy {
             default: Decision::Ask,

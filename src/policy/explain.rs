@@ -2,17 +2,18 @@
 //! that was looked at and the smallest change that would turn them. Data only; doors print it.
 
 use super::action::{ActionKind, Origin as Author};
+use super::compare;
 use super::file::Loaded;
 use super::git_url;
 use super::inline;
-use super::judge::{self, ExecFacts, Judgement, by};
+use super::judge::{self, ExecFacts, Judgement, by, secrets};
 use super::model::{Contained, Decision, Policy};
 use super::network;
 use super::origin::{Level, Provenance};
 use super::schema;
 use super::text;
 use super::value::list;
-use crate::protocol::spec::{Access, WORKSPACE_TARGET};
+use crate::protocol::spec::{Access, SECRETS_TARGET, WORKSPACE_TARGET};
 use serde::Serialize;
 
 /// One effective value.
@@ -73,7 +74,7 @@ pub struct RuleSeen {
     pub why_not: Option<String>,
 }
 
-/// Every value, in the order of the schema; then mounts and rules.
+/// Every value, in the order of the schema; then mounts, secrets and rules.
 pub fn values(loaded: &Loaded) -> Vec<Explained> {
     let policy = &loaded.policy;
     let keys = schema::values(policy)
@@ -90,15 +91,23 @@ pub fn values(loaded: &Loaded) -> Vec<Explained> {
             "A folder of the host".to_owned(),
         )
     });
+    let secrets = policy.secrets.iter().map(|secret| {
+        let about = format!("A secret, at {SECRETS_TARGET}/{}", secret.name);
+        let value = compare::show_secret(secret);
+        (format!("secret {}", secret.name), value, about)
+    });
     let rules = policy.approval.rules.iter().map(|rule| {
         let prefix = match rule.action {
             ActionKind::Exec => format!(" {}", list(&rule.command_prefix)),
-            ActionKind::Clone | ActionKind::File | ActionKind::Network => String::new(),
+            ActionKind::Clone | ActionKind::File | ActionKind::Network | ActionKind::Secret => {
+                String::new()
+            }
         };
         let value = format!("{} {}{prefix}", word(rule.decision), rule.action.name());
         (format!("rule {}", rule.id), value, rule.reason.clone())
     });
     keys.chain(mounts)
+        .chain(secrets)
         .chain(rules)
         .map(|(key, value, about)| {
             let found = loaded.origins.get(&key);
@@ -162,6 +171,7 @@ fn case(
         wall_limit_ms: policy.limits.wall_ms,
         names_artifact: false,
         writes_outside: None,
+        secrets: secrets(policy.secrets.iter().map(|secret| &secret.name)),
         reaches: network::is_on(&policy.network).then(|| "the hosts listed".to_owned()),
         yes_given,
         remembered: false,

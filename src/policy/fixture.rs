@@ -57,6 +57,7 @@ pub(super) fn spec(policy: &Policy) -> SandboxSpec {
         limits: policy.limits.clone(),
         env: BTreeMap::new(),
         network: None,
+        secrets: Vec::new(),
         stop_grace_ms: policy.process.stop_grace_ms,
         require: policy.executor.require.clone(),
         devices: Default::default(),

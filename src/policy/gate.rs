@@ -2,7 +2,7 @@
 //!
 //! Before any rule stands a list in code: what no policy can allow.
 
-use super::action::{Act, CloneAction, ExecAction, FileAction, HostAction, Origin};
+use super::action::{Act, CloneAction, ExecAction, FileAction, HostAction, Origin, SecretAction};
 use super::git_url::check_url;
 use super::judge::{self, ExecFacts, Judgement, by};
 use super::model::{Decision, Policy, Remember};
@@ -50,6 +50,7 @@ pub fn decide_exec(policy: &Policy, standing: &Standing, act: ExecAction) -> Ver
         names_artifact: act.names_artifact,
         writes_outside: writes_outside(&act.sandbox),
         reaches: reaches(&act.sandbox),
+        secrets: judge::secrets(act.sandbox.secrets.iter().map(|secret| &secret.name)),
         yes_given: standing.yes_given,
         remembered,
     };
@@ -108,6 +109,32 @@ pub fn decide_host_action(policy: &Policy, act: HostAction) -> Verdict<HostActio
         return denied(by::NETWORK, why.to_owned());
     }
     let judgement = judge::host(policy, network::line(&act.host, act.port));
+    verdict(act, judgement, Reach::Once)
+}
+
+/// Decides about secrets: what the policy does not list is denied; what it lists is a person's to hand
+/// over, and never `--yes`'s, unless it says `grant = "allow"`.
+pub fn decide_secrets(policy: &Policy, act: SecretAction) -> Verdict<SecretAction> {
+    if act.policy != policy.digest() {
+        return denied(by::ALWAYS, OTHER_POLICY.to_owned());
+    }
+    let mut asked = Vec::new();
+    for secret in &act.secrets {
+        match policy.secrets.iter().find(|one| one.name == secret.name) {
+            None => {
+                let name = text::short(secret.name.as_bytes());
+                return denied(by::SECRETS, format!("the policy has no secret {name}"));
+            }
+            Some(listed) if listed.grant == Decision::Allow => {}
+            Some(listed) => asked.push(listed.name.clone()),
+        }
+    }
+    let line = (!asked.is_empty()).then(|| {
+        let entries = if asked.len() == 1 { "entry" } else { "entries" };
+        let names = asked.join(", ");
+        format!("grant = \"allow\" in the [[secrets]] {entries} of {names}")
+    });
+    let judgement = judge::secret(policy, line);
     verdict(act, judgement, Reach::Once)
 }
 

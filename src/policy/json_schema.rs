@@ -35,6 +35,10 @@ pub fn document() -> Value {
         "mount".to_owned(),
         array(object(&schema::MOUNT, mount_key, &["source", "target"])),
     );
+    tables.insert(
+        "secrets".to_owned(),
+        array(object(&schema::SECRET, secret_key, &["name", "as"])),
+    );
     let mut properties: Map<String, Value> = schema::HEAD
         .iter()
         .map(|name| ((*name).to_owned(), head_key(name)))
@@ -152,6 +156,15 @@ fn head_key(name: &str) -> Value {
 fn mount_key(name: &str) -> Value {
     match name {
         "mode" => json!({ "enum": ["ro", "rw"], "default": "ro" }),
+        _ => json!({ "type": "string" }),
+    }
+}
+
+fn secret_key(name: &str) -> Value {
+    match name {
+        "name" => json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,63}$" }),
+        "as" => json!({ "const": "file" }),
+        "grant" => json!({ "enum": ["ask", "allow"], "default": "ask" }),
         _ => json!({ "type": "string" }),
     }
 }

@@ -102,6 +102,8 @@ pub struct ExecFacts<'a> {
     pub writes_outside: Option<String>,
     /// Hosts it may send to: the act is not contained.
     pub reaches: Option<String>,
+    /// Secrets it may read: the act is not contained.
+    pub secrets: Option<String>,
     /// A yes was given to an execution of this run.
     pub yes_given: bool,
     /// A yes was given to exactly this, for the run.
@@ -118,6 +120,7 @@ pub mod by {
     pub const WALL_TIME: &str = "limits.wall_time";
     pub const GIT: &str = "git";
     pub const NETWORK: &str = "network.allow";
+    pub const SECRETS: &str = "secrets";
     pub const WORKSPACE: &str = "workspace";
     pub const ALWAYS: &str = "always";
 }
@@ -172,6 +175,26 @@ pub fn host(policy: &Policy, line: String) -> Judgement {
     let mut wider = judge.say(policy.approval.default, by::NETWORK, why);
     wider.widens = Some(line);
     wider
+}
+
+/// Judges handing over secrets that the policy lists; `line` is what would spare the question.
+pub fn secret(policy: &Policy, line: Option<String>) -> Judgement {
+    let considered = consider(policy, ActionKind::Secret, None);
+    let judge = Judge { policy, considered };
+    let Some(line) = line else {
+        let why = "the policy hands it over";
+        return judge.say(Decision::Allow, by::SECRETS, why);
+    };
+    let why = "everything in the sandbox could read it, and do with it what it likes";
+    let mut wider = judge.say(policy.approval.default, by::SECRETS, why);
+    wider.widens = Some(line);
+    wider
+}
+
+/// The names of secrets in a sentence.
+pub(super) fn secrets<'a>(names: impl Iterator<Item = &'a String>) -> Option<String> {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Judges a file operation of ours beneath the workspace: it is contained.
@@ -268,6 +291,9 @@ impl Judge<'_> {
         }
         if let Some(hosts) = &facts.reaches {
             return self.default(&format!("it can send what it reads to {hosts}"));
+        }
+        if let Some(names) = &facts.secrets {
+            return self.default(&format!("it can read the secrets it is given: {names}"));
         }
         let (decision, why) = match (self.policy.approval.contained, facts.yes_given) {
             (Contained::Allow, _) => (Decision::Allow, "it stays inside the sandbox as declared"),

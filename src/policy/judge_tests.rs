@@ -10,6 +10,7 @@ fn facts(argv: &[Vec<u8>]) -> ExecFacts<'_> {
         names_artifact: false,
         writes_outside: None,
         reaches: None,
+        secrets: None,
         yes_given: false,
         remembered: false,
     }

@@ -4,7 +4,7 @@
 //! rules that ask or deny add up, rules that allow must be in both. It is associative, commutative and
 //! idempotent, and never looser than either side; two sides may exclude each other.
 
-use super::model::{Decision, Policy, PolicyMount, Rule};
+use super::model::{Decision, Policy, PolicyMount, PolicySecret, Rule};
 use super::schema;
 use crate::protocol::spec::Access;
 
@@ -24,6 +24,7 @@ pub fn meet(a: &Policy, b: &Policy) -> Result<Policy, Conflict> {
         }
     }
     met.mounts = mounts(&a.mounts, &b.mounts);
+    met.secrets = secrets(&a.secrets, &b.secrets);
     met.approval.rules = rules(&a.approval.rules, &b.approval.rules);
     match excluded.is_empty() {
         true => Ok(met),
@@ -46,6 +47,21 @@ fn mounts(a: &[PolicyMount], b: &[PolicyMount]) -> Vec<PolicyMount> {
             Some(PolicyMount {
                 access,
                 ..mount.clone()
+            })
+        })
+        .collect()
+}
+
+/// What both hand over, after a question where one of them says so.
+fn secrets(a: &[PolicySecret], b: &[PolicySecret]) -> Vec<PolicySecret> {
+    a.iter()
+        .filter_map(|secret| {
+            let same =
+                |other: &&PolicySecret| (&other.name, &other.from) == (&secret.name, &secret.from);
+            let other = b.iter().find(same)?;
+            Some(PolicySecret {
+                grant: secret.grant.max(other.grant),
+                ..secret.clone()
             })
         })
         .collect()

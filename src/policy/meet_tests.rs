@@ -38,6 +38,16 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn a_secret()(name in select(&["A", "B"][..]), asks: bool, file: bool) -> PolicySecret {
+        PolicySecret {
+            name: name.to_owned(),
+            from: if file { SecretFrom::File("/k".to_owned()) } else { SecretFrom::Environment },
+            grant: if asks { Decision::Ask } else { Decision::Allow },
+        }
+    }
+}
+
 fn reached_on_443(host: &str) -> HostRule {
     HostRule {
         host: host.to_owned(),
@@ -56,6 +66,7 @@ prop_compose! {
         pass in words(&["LANG", "SEED"]),
         include in words(&["outputs/**", "runs/**"]),
         mounts in proptest::collection::vec(a_mount(), 0..3),
+        secrets in proptest::collection::vec(a_secret(), 0..3),
         rules in proptest::collection::vec(a_rule(), 0..4),
         seed in proptest::option::of(select(&["0", "1"][..])),
         reached in words(&["a.org", "*.a.org", "b.a.org"]),
@@ -70,6 +81,9 @@ prop_compose! {
         policy.env.set.extend(seed.map(|seed| ("SEED".to_owned(), seed.to_owned())));
         policy.artifacts.include = include;
         policy.mounts = mounts;
+        policy.secrets = secrets;
+        policy.secrets.sort_by(|a, b| a.name.cmp(&b.name));
+        policy.secrets.dedup_by(|a, b| a.name == b.name);
         policy.mounts.dedup_by(|a, b| a.target == b.target);
         policy.approval.rules = rules;
         policy
@@ -123,6 +137,7 @@ fn normal(mut policy: Policy) -> Policy {
     policy.env.pass.sort();
     policy.artifacts.include.sort();
     policy.mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    policy.secrets.sort_by(|a, b| a.name.cmp(&b.name));
     policy.approval.rules.sort_by(|a, b| {
         let key = |rule: &Rule| (rule.decision, rule.command_prefix.clone(), rule.max_wall_ms);
         key(a).cmp(&key(b))
@@ -181,6 +196,7 @@ proptest! {
             names_artifact: false,
             writes_outside: None,
             reaches: None,
+            secrets: None,
             yes_given,
             remembered: false,
         };

@@ -22,6 +22,8 @@ pub struct Policy {
     pub shm: u64,
     pub gpu: GpuPolicy,
     pub mounts: Vec<PolicyMount>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<PolicySecret>,
     pub network: NetworkPolicy,
     pub limits: Limits,
     pub process: ProcessPolicy,
@@ -130,6 +132,26 @@ pub struct PolicyMount {
     pub access: Access,
 }
 
+/// One `[[secrets]]`: a file on a tmpfs of the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicySecret {
+    /// Of the file, and of the user's variable where it comes from that.
+    pub name: String,
+    pub from: SecretFrom,
+    /// Whether a person is asked before it is handed over: `Ask`, or `Allow`.
+    pub grant: Decision,
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretFrom {
+    /// The user's variable of that name.
+    Environment,
+    /// A file: absolute, or relative to the policy file's folder.
+    File(String),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NetworkPolicy {
     pub mode: NetworkMode,
@@ -223,6 +245,9 @@ pub struct GitPolicy {
 pub struct ArtifactPolicy {
     /// Globs below the workspace: what a run writes as results, not part of the code tree.
     pub include: Vec<String>,
+    /// Bytes and files of them that are copied out at the end of a run.
+    pub max_bytes: Option<u64>,
+    pub max_files: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

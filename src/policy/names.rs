@@ -90,6 +90,20 @@ pub fn check_env(name: &str, value: &str) -> Result<(), EnvError> {
     Ok(())
 }
 
+/// Longest name of a secret, in bytes.
+const MAX_SECRET_NAME: usize = 64;
+
+/// Judges the name of a secret, which is that of a variable and of a file.
+pub fn check_secret(name: &str) -> Result<(), EnvError> {
+    check_env(name, "")?;
+    match name.len() {
+        0..=MAX_SECRET_NAME => Ok(()),
+        _ => Err(EnvError::Name {
+            name: name.to_owned(),
+        }),
+    }
+}
+
 /// Why something cannot be mounted at a place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {

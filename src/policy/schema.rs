@@ -1,7 +1,7 @@
 //! Schema 1, as one table: each key with what may be written for it and what it is for. Reading a
 //! file, `--set`, composition, `policy explain` and the README all follow it.
 //!
-//! `[[mount]]` and `[[approval.rule]]` repeat and have readers of their own.
+//! `[[mount]]`, `[[secrets]]` and `[[approval.rule]]` repeat and have readers of their own.
 
 #[macro_use]
 mod forms;
@@ -30,6 +30,9 @@ pub(super) const HEAD: [&str; 4] = ["schema", "name", "description", "extends"];
 /// Keys of one `[[mount]]`.
 pub(super) const MOUNT: [&str; 3] = ["source", "target", "mode"];
 
+/// Keys of one `[[secrets]]`.
+pub(super) const SECRET: [&str; 4] = ["name", "as", "file", "grant"];
+
 /// Keys of one `[[approval.rule]]`.
 pub(super) const RULE: [&str; 8] = [
     "id",
@@ -43,12 +46,10 @@ pub(super) const RULE: [&str; 8] = [
 ];
 
 /// What the schema has and this version has not, by path or by table.
-pub(super) const NOT_BUILT: [&str; 16] = [
+pub(super) const NOT_BUILT: [&str; 14] = [
     "workspace.exec",
     "mount.max_size",
-    "secrets",
-    "limits.artifact_bytes",
-    "limits.artifact_files",
+    "secrets.host",
     "limits.gpu_time",
     "limits.cost_usd",
     "limits.silence",

@@ -36,6 +36,16 @@ pub enum ClonePhase {
     Writing,
 }
 
+/// One result of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactFile {
+    /// Relative to the workspace.
+    pub path: String,
+    pub bytes: u64,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum Event {
@@ -96,6 +106,10 @@ pub enum Event {
         controls: Controls,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gpus: Vec<Gpu>,
+    },
+    /// Secrets were handed to the sandbox: from here on its steps can read them.
+    SecretsGiven {
+        names: Vec<String>,
     },
     StepStarted {
         step: StepNumber,
@@ -174,6 +188,15 @@ pub enum Event {
     /// Things the workspace may not keep (links out, setuid bits, new `.git`), moved into the record.
     Quarantined {
         paths: Vec<String>,
+    },
+    /// Results were copied out of the workspace, after nothing lived in it any more.
+    ArtifactsCollected {
+        into: String,
+        files: Vec<ArtifactFile>,
+        /// Of these files.
+        bytes: u64,
+        /// What was not taken, and why.
+        left: Vec<String>,
     },
     /// A file was put into the workspace from outside, on the user's word (`box put`).
     FilePut {

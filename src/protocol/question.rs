@@ -2,7 +2,7 @@
 
 use super::control::Controls;
 use super::ids::Digest;
-use super::spec::SandboxSpec;
+use super::spec::{GivenSecret, SandboxSpec};
 use serde::{Deserialize, Serialize};
 
 /// One question, bound to the digest of what it is about.
@@ -31,6 +31,7 @@ pub enum QuestionBody {
     Exec(Box<ExecView>),
     Clone(CloneView),
     Host(HostView),
+    Secrets(SecretsView),
 }
 
 /// An execution as it is shown.
@@ -97,6 +98,14 @@ pub struct HostView {
     pub port: u16,
     /// The model's words.
     pub reason: String,
+}
+
+/// Secrets that everything in the sandbox may read for the rest of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsView {
+    pub secrets: Vec<GivenSecret>,
+    /// The hosts that the sandbox may send to; `None` is no network.
+    pub reaches: Option<Vec<String>>,
 }
 
 /// What was answered.

@@ -4,6 +4,7 @@
 
 use super::control::{Control, Strength};
 use super::device::Devices;
+use super::ids::Digest;
 use super::net::Network;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +19,9 @@ pub const HOME_TARGET: &str = "/home/fumehood";
 
 /// Where certificate authorities of the host are mounted inside a sandbox that is given them.
 pub const AUTHORITIES_TARGET: &str = "/.fumehood-authorities.pem";
+
+/// Where secrets lie inside a sandbox that is given some: a tmpfs of its own, a file for each.
+pub const SECRETS_TARGET: &str = "/run/secrets";
 
 /// User name inside a sandbox.
 pub const USER_NAME: &str = "fumehood";
@@ -146,6 +150,21 @@ pub struct SandboxSpec {
     pub require: BTreeMap<Control, Strength>,
     #[serde(default, skip_serializing_if = "Devices::is_empty")]
     pub devices: Devices,
+    /// Handed over before the first step, beneath [`SECRETS_TARGET`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<GivenSecret>,
+}
+
+/// A secret as everybody may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenSecret {
+    /// The name of its file.
+    pub name: String,
+    /// Where the value comes from, in words.
+    pub from: String,
+    /// Hash of the value under a key that only this run's process has: the same value has the same one,
+    /// and no record tells which value that is.
+    pub mark: Digest,
 }
 
 impl SandboxSpec {

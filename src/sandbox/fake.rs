@@ -292,8 +292,8 @@ async fn obey(
                 let _ = say.send(FromInit::Pong { seq });
             }
             ToInit::Shutdown => return,
-            // A fake init opens no streams.
-            ToInit::Network { .. } => {}
+            // A fake init opens no streams, and has no place for files.
+            ToInit::Network { .. } | ToInit::Secrets(_) => {}
             ToInit::Start(start) => {
                 let Some((seat, strings)) = take_seat(&start, streams).await else {
                     return;

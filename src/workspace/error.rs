@@ -21,6 +21,13 @@ pub enum WorkspaceError {
         why: String,
         remedy: String,
     },
+    /// The folder is not fit for results.
+    #[error("results cannot go to {}: {why}", dir.display())]
+    Results {
+        dir: PathBuf,
+        why: String,
+        remedy: &'static str,
+    },
     #[error("{} is in use by run {run}{}", dir.display(), by(*pid))]
     Busy {
         dir: PathBuf,
@@ -115,6 +122,7 @@ impl WorkspaceError {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Unfit { remedy, .. } => Some(remedy.clone()),
+            Self::Results { remedy, .. } => Some((*remedy).to_owned()),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some("free space on that disk".to_owned())

@@ -6,6 +6,7 @@
 //!                     (locked)       ├ receive, send               files of any size, piece by piece
 //!                                    ├ unpack                      archives, as hostile as who made them
 //!                                    ├ protected                   what stays read-only inside
+//!                                    ├ collect                     results, copied out at the end
 //!                                    └ quarantine                  what may not stay behind
 //! ```
 //!
@@ -16,6 +17,7 @@ mod artifacts;
 mod before;
 mod beneath;
 mod changes;
+mod collect;
 mod error;
 mod files;
 mod fit;
@@ -37,6 +39,7 @@ mod walk;
 pub use artifacts::Artifacts;
 pub use beneath::Beneath;
 pub use changes::{Change, ChangeKind, ViewRequest, Views, changes, unified};
+pub use collect::{CollectedFile, Destination, Results, Share};
 pub use error::{Nearest, WorkspaceError};
 pub use files::{Edited, Listed, ListedKind, Listing, MAX_EDIT, Written};
 pub use hash::Hash;

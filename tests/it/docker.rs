@@ -230,6 +230,7 @@ fn spec(dir: &Path, image: &str) -> SandboxSpec {
         limits: small(),
         env: BTreeMap::new(),
         network: None,
+        secrets: Vec::new(),
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
         devices: Default::default(),

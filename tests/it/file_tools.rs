@@ -75,6 +75,7 @@ impl Hands {
         let workspace = Workspace::fresh(record.dir(), &opening).unwrap();
         let policy = Arc::new(builtin::policy("dev-loop").unwrap());
         let bench = Bench::new(BenchSetup {
+            secrets: Vec::new(),
             run: run.clone(),
             owner: Owner::this_process().unwrap(),
             spec: SandboxSpec {
@@ -89,6 +90,7 @@ impl Hands {
                 limits: policy.limits.clone(),
                 env: std::collections::BTreeMap::new(),
                 network: None,
+                secrets: Vec::new(),
                 stop_grace_ms: 1000,
                 require: std::collections::BTreeMap::new(),
                 devices: Default::default(),

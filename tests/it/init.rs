@@ -91,6 +91,7 @@ fn world() -> World {
         tmp_inodes: 10_000,
         tmp_exec: true,
         shm_size: 1 << 20,
+        secrets: false,
         cgroups: Vec::new(),
         memory: WorldMemory::Watched,
         resolver: Resolver::Nobody,

@@ -8,6 +8,7 @@
 )]
 
 mod archives;
+mod artifacts;
 mod attack;
 mod bad_input;
 mod boundaries;
@@ -35,6 +36,7 @@ mod repo;
 mod repo_servers;
 mod repo_trees;
 mod run;
+mod secrets;
 mod selftest;
 mod stage;
 mod turn;

@@ -205,6 +205,7 @@ fn spec(dir: &Path) -> SandboxSpec {
         limits: limits(),
         env: BTreeMap::new(),
         network: None,
+        secrets: Vec::new(),
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
         devices: Default::default(),

@@ -316,6 +316,7 @@ fn planned(policy: &Policy, backend: BackendKind, root: RootFs, dir: &Path) -> S
     let home = folder("home");
     let (uid, gid) = run_as(policy, backend, owner, caller);
     let planned = plan(&PlanInput {
+        secrets: &[],
         policy,
         backend,
         root,

@@ -273,6 +273,7 @@ async fn open(
     policy.limits.memory = Some(MEMORY);
     change(&mut policy);
     let request = SandboxRequest {
+        artifacts: None,
         policy,
         policy_notes: Vec::new(),
         policy_folder: PathBuf::from("/"),

@@ -62,6 +62,7 @@ fn spec() -> SandboxSpec {
         },
         env: BTreeMap::new(),
         network: None,
+        secrets: Vec::new(),
         stop_grace_ms: 5000,
         require: policy.required(),
         devices: Default::default(),

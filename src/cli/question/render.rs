@@ -14,7 +14,7 @@ mod sandbox;
 use crate::context::sanitise::{visible, visible_lines};
 use crate::policy::unit;
 use crate::protocol::question::{
-    CloneView, ExecView, FileChange, FileView, HostView, QuestionBody, QuestionView,
+    CloneView, ExecView, FileChange, FileView, HostView, QuestionBody, QuestionView, SecretsView,
 };
 use anstyle::{AnsiColor, Style};
 use page::Page;
@@ -56,6 +56,7 @@ pub(super) fn question(question: &QuestionView, shape: Shape, fold: Fold) -> Sho
         QuestionBody::Exec(view) => exec(&mut page, view),
         QuestionBody::Clone(view) => clone(&mut page, view),
         QuestionBody::Host(view) => host(&mut page, view),
+        QuestionBody::Secrets(view) => secrets(&mut page, view),
     }
     if let Some(line) = &question.widens {
         page.gap();
@@ -238,4 +239,25 @@ fn host(page: &mut Page, view: &HostView) {
         YELLOW,
     );
     page.prose(&format!("The model says: {}", visible(&view.reason)), DIM);
+}
+
+fn secrets(page: &mut Page, view: &SecretsView) {
+    page.title("May these secrets be handed to the sandbox for the rest of this run?");
+    page.gap();
+    for secret in &view.secrets {
+        let from = format!("{}, from {}", visible(&secret.name), visible(&secret.from));
+        page.code("  ", &from, BOLD);
+    }
+    page.prose(
+        "Every program in the sandbox can read them, write them into the workspace, and show them.",
+        YELLOW,
+    );
+    let reaches = match view.reaches.as_deref() {
+        None => "It has no network to send them to.".to_owned(),
+        Some(hosts) => {
+            let hosts: Vec<String> = hosts.iter().map(|host| visible(host)).collect();
+            format!("It can send them to: {}", hosts.join(", "))
+        }
+    };
+    page.prose(&reaches, DIM);
 }

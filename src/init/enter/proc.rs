@@ -19,6 +19,9 @@ pub(super) const TOPOLOGY: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices
 /// Folders that stay readable and are not writable for anybody.
 const READ_ONLY: [&str; 4] = ["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
 
+/// An empty folder, shown in the place of others: nothing is ever made or mounted in it.
+pub(super) const EMPTY: &str = "run/empty";
+
 /// Folders that are shown empty.
 const EMPTY_DIRS: [&str; 5] = [
     "proc/acpi",
@@ -105,10 +108,10 @@ pub(super) fn build(
         cover(root, "dev/null", path, Use::Device)?;
     }
     for path in EMPTY_DIRS {
-        cover(root, "run", path, Use::ReadOnly)?;
+        cover(root, EMPTY, path, Use::ReadOnly)?;
     }
     match driver {
-        [] => cover(root, "run", DRIVER, Use::ReadOnly)?,
+        [] => cover(root, EMPTY, DRIVER, Use::ReadOnly)?,
         texts => say(texts)?,
     }
     for (path, detached) in topology {

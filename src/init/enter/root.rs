@@ -5,7 +5,7 @@ use super::mount::{self, Detached};
 use super::proc::Zeros;
 use super::sources::Sources;
 use super::{dev, etc, proc};
-use crate::wire::{Stage, World, WorldSystem};
+use crate::wire::{SECRETS_ROOM, Stage, World, WorldSystem};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, umount2};
@@ -70,7 +70,7 @@ fn make_tmp(world: &World) -> Result<()> {
         Err(Errno::EEXIST) if path == "var" => Ok(()),
         made => made.at(Stage::Root, path),
     };
-    for path in ["tmp", "run", "var", "home", "home/fumehood"] {
+    for path in ["tmp", "run", proc::EMPTY, "var", "home", "home/fumehood"] {
         make(path)?;
     }
     symlinkat("../tmp", nix::fcntl::AT_FDCWD, "var/tmp").at(Stage::Root, "var/tmp")?;
@@ -84,7 +84,16 @@ fn make_tmp(world: &World) -> Result<()> {
         world.tmp_size.max(4096),
         world.tmp_inodes.max(2)
     );
-    mount::mount_new("tmpfs", "tmp", flags, &options).at(Stage::Root, "mount /tmp")
+    mount::mount_new("tmpfs", "tmp", flags, &options).at(Stage::Root, "mount /tmp")?;
+    if world.secrets {
+        make("run/secrets")?;
+        let (size, inodes) = SECRETS_ROOM;
+        let options = format!("size={size},nr_inodes={inodes},mode=0700");
+        let flags = MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount::mount_new("tmpfs", "run/secrets", flags, &options)
+            .at(Stage::Root, "mount /run/secrets")?;
+    }
+    Ok(())
 }
 
 /// In order: what is inside another mount comes after it.

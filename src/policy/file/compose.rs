@@ -117,6 +117,12 @@ impl Composer<'_> {
                 .set(&format!("mount {}", mount.target), origin, None);
             self.policy.mounts.push(mount.clone());
         }
+        for (at, secret) in layer.secrets.iter().flatten() {
+            let origin = self.origin(layer, at);
+            self.origins
+                .set(&format!("secret {}", secret.name), origin, None);
+            self.policy.secrets.push(secret.clone());
+        }
         for (at, rule) in &layer.rules {
             let origin = self.origin(layer, at);
             self.origins.set(&format!("rule {}", rule.id), origin, None);
@@ -133,6 +139,9 @@ impl Composer<'_> {
         }
         if let Some(mounts) = &layer.mounts {
             child.mounts = mounts.iter().map(|(_, mount)| mount.clone()).collect();
+        }
+        if let Some(secrets) = &layer.secrets {
+            child.secrets = secrets.iter().map(|(_, secret)| secret.clone()).collect();
         }
         self.add_rules(layer, &mut child);
         match meet(&parent, &child) {
@@ -154,6 +163,7 @@ impl Composer<'_> {
             self.account(layer, written, &parent);
         }
         self.account_mounts(layer, &parent);
+        self.account_secrets(layer, &parent);
         self.account_rules(layer, &parent);
     }
 
@@ -256,6 +266,37 @@ impl Composer<'_> {
         for (at, mount) in layer.mounts.iter().flatten().filter(|_| !ceiling) {
             if !self.policy.mounts.contains(mount) {
                 let message = format!("{} does not mount {} like this", self.beneath, mount.target);
+                self.note(layer, at, Code::LooserIgnored, message);
+            }
+        }
+    }
+
+    fn account_secrets(&mut self, layer: &Layer, parent: &Policy) {
+        let ceiling = self.level(layer) == Level::System;
+        for secret in &parent.secrets {
+            let now = self
+                .policy
+                .secrets
+                .iter()
+                .find(|one| one.name == secret.name);
+            let key = format!("secret {}", secret.name);
+            let says = match now {
+                Some(now) if now == secret => continue,
+                Some(_) => "handed over after a question only",
+                None => "not handed over",
+            };
+            let gone = now.is_none();
+            if ceiling {
+                let message = format!("{} is {says}: the system's policy says so", secret.name);
+                self.lowered(&key, message);
+            }
+            if gone {
+                self.origins.forget(&key);
+            }
+        }
+        for (at, secret) in layer.secrets.iter().flatten().filter(|_| !ceiling) {
+            if !self.policy.secrets.contains(secret) {
+                let message = format!("{} does not give {} like this", self.beneath, secret.name);
                 self.note(layer, at, Code::LooserIgnored, message);
             }
         }

@@ -25,15 +25,15 @@ const NEVER: [&str; 8] = [
 ];
 
 /// One entry of a repeating table, as it is read.
-struct Entry<'v> {
-    /// `mount` or `approval.rule`.
+pub(super) struct Entry<'v> {
+    /// `mount`, `secrets` or `approval.rule`.
     path: &'static str,
-    at: At,
+    pub(super) at: At,
     table: &'v DeTable<'v>,
 }
 
 impl<'v> Entry<'v> {
-    fn get(&self, name: &str) -> Option<(At, &'v Spanned<DeValue<'v>>)> {
+    pub(super) fn get(&self, name: &str) -> Option<(At, &'v Spanned<DeValue<'v>>)> {
         let (_, value) = self.table.iter().find(|(key, _)| key.get_ref() == name)?;
         Some((
             At::new(format!("{}.{name}", self.path), value.span()),
@@ -42,7 +42,7 @@ impl<'v> Entry<'v> {
     }
 
     /// Keys that are none of `known`.
-    fn check_keys(&self, reader: &mut Reader<'_>, known: &[&str]) {
+    pub(super) fn check_keys(&self, reader: &mut Reader<'_>, known: &[&str]) {
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
             let at = At::new(format!("{}.{name}", self.path), key.span());
@@ -56,7 +56,12 @@ impl<'v> Entry<'v> {
     }
 
     /// A text that has to be there.
-    fn needed(&self, reader: &mut Reader<'_>, name: &str, wanted: &str) -> Option<(At, String)> {
+    pub(super) fn needed(
+        &self,
+        reader: &mut Reader<'_>,
+        name: &str,
+        wanted: &str,
+    ) -> Option<(At, String)> {
         let Some((at, value)) = self.get(name) else {
             reader
                 .note(Code::Missing, &self.at, format!("an entry needs `{name}`"))
@@ -69,7 +74,7 @@ impl<'v> Entry<'v> {
 }
 
 /// The tables of an array of tables.
-fn entries<'v>(
+pub(super) fn entries<'v>(
     reader: &mut Reader<'_>,
     path: &'static str,
     value: &'v Spanned<DeValue<'v>>,

@@ -4,8 +4,9 @@ use super::entry;
 use super::problem::{Code, PolicySource, Problem};
 use super::reader::{At, Example, Reader, nearest};
 use super::scalar;
+use super::secret;
 use crate::policy::builtin;
-use crate::policy::model::{PolicyMount, Rule};
+use crate::policy::model::{PolicyMount, PolicySecret, Rule, SecretFrom};
 use crate::policy::schema::{self, Key};
 use crate::policy::value::Value;
 use toml::Spanned;
@@ -26,6 +27,7 @@ pub(super) struct Layer {
     pub(super) extends: Option<(At, String)>,
     pub(super) written: Vec<Written>,
     pub(super) mounts: Option<Vec<(At, PolicyMount)>>,
+    pub(super) secrets: Option<Vec<(At, PolicySecret)>>,
     pub(super) rules: Vec<(At, Rule)>,
     /// Those of the rules, tried.
     pub(super) examples: Vec<Example>,
@@ -88,6 +90,13 @@ pub(super) fn read(index: usize, source: &PolicySource, names: Names) -> (Layer,
             // A whole path stays as it is. What is no text is resolved where it is mounted.
             if let Some(whole) = folder.join(&mount.source).to_str() {
                 mount.source = whole.to_owned();
+            }
+        }
+        for (_, secret) in layer.secrets.iter_mut().flatten() {
+            if let SecretFrom::File(path) = &mut secret.from
+                && let Some(whole) = folder.join(&*path).to_str()
+            {
+                *path = whole.to_owned();
             }
         }
     }
@@ -157,6 +166,7 @@ impl Walk<'_, '_> {
                 self.layer.extends = parent.map(|parent| (at, parent));
             }
             "mount" => self.layer.mounts = Some(entry::mounts(self.reader, value)),
+            "secrets" => self.layer.secrets = Some(secret::secrets(self.reader, value)),
             "approval.rule" => self.layer.rules = entry::rules(self.reader, value),
             path => match schema::key(path) {
                 Some(found) => self.value(found, at, value.get_ref()),
@@ -228,7 +238,7 @@ pub(in crate::policy) fn nearest_key(path: &str) -> Option<String> {
             .iter()
             .map(|key| key.path)
             .chain(schema::HEAD)
-            .chain(["mount", "approval.rule"])
+            .chain(["mount", "secrets", "approval.rule"])
     };
     let (table, leaf) = path.rsplit_once('.').unwrap_or(("", path));
     let siblings =

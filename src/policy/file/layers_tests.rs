@@ -128,6 +128,41 @@ fn a_rule_of_another_layer_adds_up_and_bears_its_name() {
 }
 
 #[test]
+fn secrets_are_what_every_layer_lists_and_asked_about_where_one_asks() {
+    let secret = |name: &str, grant: &str| {
+        format!("[[secrets]]\nname = \"{name}\"\nas = \"file\"\ngrant = \"{grant}\"\n")
+    };
+    let user = mine(&format!(
+        "{}{}{}",
+        secret("A", "allow"),
+        secret("B", "allow"),
+        secret("C", "ask")
+    ));
+    let project = format!(
+        "{}{}{}",
+        secret("A", "ask"),
+        secret("B", "allow"),
+        secret("D", "allow")
+    );
+    let loaded = under(user, Level::Project, &project);
+    let given: Vec<_> = loaded
+        .policy
+        .secrets
+        .iter()
+        .map(|one| (one.name.as_str(), one.grant))
+        .collect();
+    assert_eq!(given, [("A", Decision::Ask), ("B", Decision::Allow)]);
+    assert!(
+        warned(&loaded)
+            .iter()
+            .any(|one| one.0 == Code::LooserIgnored && one.1 == "project.toml")
+    );
+    let none = under(loaded, Level::System, "secrets = []");
+    assert!(none.policy.secrets.is_empty());
+    assert!(warned(&none).iter().any(|one| one.2 == "secret B"));
+}
+
+#[test]
 fn mounts_are_what_every_layer_lists_and_a_typed_one_must_be_among_them() {
     let mount = |source: &str, mode: &str| {
         format!(

@@ -327,6 +327,35 @@ fn mounts_are_judged_as_far_as_words_go() {
 }
 
 #[test]
+fn a_secret_is_a_file_by_its_name_and_nothing_that_is_not_built() {
+    let secret = |more: &str| code(&format!("[[secrets]]\n{more}"));
+    let key = "name = \"KEY\"\nas = \"file\"";
+    assert_eq!(secret("name = \"KEY\""), "E_MISSING");
+    assert_eq!(secret("as = \"file\""), "E_MISSING");
+    assert_eq!(secret("name = \"a/b\"\nas = \"file\""), "E_ENV_PATTERN");
+    assert_eq!(
+        secret("name = \"LD_PRELOAD\"\nas = \"file\""),
+        "E_ENV_PATTERN"
+    );
+    assert_eq!(secret("name = \"KEY\"\nas = \"env\""), "E_ENUM");
+    assert_eq!(
+        secret("name = \"KEY\"\nas = \"proxy-header\""),
+        "E_NOT_BUILT"
+    );
+    assert_eq!(secret(&format!("{key}\nhost = \"a.org\"")), "E_NOT_BUILT");
+    assert_eq!(secret(&format!("{key}\nfile = \"~/key\"")), "E_PATH_CHARS");
+    assert_eq!(secret(&format!("{key}\ngrant = \"deny\"")), "E_ENUM");
+    assert_eq!(
+        secret(&format!("{key}\nvalue = \"hunter2\"")),
+        "E_UNKNOWN_KEY"
+    );
+    assert_eq!(
+        secret(&format!("{key}\n[[secrets]]\n{key}")),
+        "E_DUPLICATE_ID"
+    );
+}
+
+#[test]
 fn rules_that_are_too_broad_or_contradict_their_examples_are_refused() {
     let rule = |rest: &str| {
         code(&format!(

@@ -18,6 +18,7 @@ pub mod problem;
 mod reader;
 pub mod render;
 mod scalar;
+mod secret;
 mod typed;
 mod word;
 
@@ -314,7 +315,9 @@ impl Chain {
 fn is_named_elsewhere(path: &str) -> Option<&'static str> {
     match path.split('.').next()? {
         "mount" => Some("--mount src=PATH,dst=/data/NAME[,rw]"),
-        "schema" | "name" | "description" | "extends" => Some("write it into a policy file"),
+        "schema" | "name" | "description" | "extends" | "secrets" => {
+            Some("write it into a policy file")
+        }
         "approval" if path.starts_with("approval.rule") => Some("write it into a policy file"),
         _ => None,
     }

@@ -228,6 +228,18 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         "Bytes shown of one line of output"
     ),
     key!(
+        "limits.artifact_bytes",
+        limit(Unit::Bytes, ANY_SIZE),
+        Limit(artifacts.max_bytes),
+        "Bytes of results that are copied out (--artifacts)"
+    ),
+    key!(
+        "limits.artifact_files",
+        limit(Unit::Count, (0, 1 << 32)),
+        Limit(artifacts.max_files),
+        "Files of results that are copied out (--artifacts)"
+    ),
+    key!(
         "process.user",
         Form::User,
         User(process.user),

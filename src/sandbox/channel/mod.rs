@@ -24,7 +24,7 @@ pub(super) use ledger::Heard;
 pub(super) use over::{Ending, Over};
 pub(super) use stream::{Duplex, Input, Next, Output};
 
-use super::wire::{self, MAX_TO_INIT, StartStep, StreamHead, ToInit};
+use super::wire::{self, MAX_TO_INIT, Secret, StartStep, StreamHead, ToInit};
 use crate::protocol::net::PROXY_PORT;
 use control::Pulse;
 use ledger::Ledger;
@@ -168,6 +168,11 @@ impl Channel {
         lock(&self.ledger).begin(step);
         self.send(frame);
         Ok(())
+    }
+
+    /// Before any step that is asked for later.
+    pub(super) fn give(&self, secrets: Vec<Secret>) {
+        self.say(&ToInit::Secrets(secrets));
     }
 
     pub(super) fn signal(&self, step: u32, signal: i32) {

@@ -11,9 +11,10 @@ use super::image::Image;
 use super::masks::{MASKED_PATHS, READONLY_PATHS};
 use super::seccomp;
 use crate::protocol::device::DeviceNode;
-use crate::protocol::spec::{Access, BackendKind, Mount, SandboxSpec};
+use crate::protocol::spec::{Access, BackendKind, Mount, SECRETS_TARGET, SandboxSpec};
 use crate::sandbox::backend::SandboxError;
 use crate::sandbox::owner::Owner;
+use crate::sandbox::wire::SECRETS_ROOM;
 use bollard::models as api;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path};
@@ -282,7 +283,7 @@ fn bind(source: String, target: String, access: Access, engine: &EngineFacts) ->
     }
 }
 
-/// `/tmp`, `/dev/shm`, and a cover on each volume that the image declares.
+/// `/tmp`, `/dev/shm`, a place for secrets, and a cover on each volume that the image declares.
 fn tmpfs(plan: &Plan<'_>) -> Result<HashMap<String, String>, SandboxError> {
     let spec = plan.spec;
     let exec = if spec.tmp.exec { "exec" } else { "noexec" };
@@ -302,6 +303,12 @@ fn tmpfs(plan: &Plan<'_>) -> Result<HashMap<String, String>, SandboxError> {
             ),
         ),
     ]);
+    if !spec.secrets.is_empty() {
+        let (size, inodes) = SECRETS_ROOM;
+        let owner = user(spec, plan.engine)?.replacen(':', ",gid=", 1);
+        let room = format!("rw,nosuid,nodev,noexec,size={size},nr_inodes={inodes},mode=0700");
+        all.insert(SECRETS_TARGET.to_owned(), format!("{room},uid={owner}"));
+    }
     let mounted: BTreeSet<_> = spec.mounts.iter().map(|m| m.target.as_path()).collect();
     for volume in &plan.image.volumes {
         let path = Path::new(volume);

@@ -69,6 +69,7 @@ fn spec() -> SandboxSpec {
         },
         env: BTreeMap::from([("SECRET".to_owned(), "only steps see this".to_owned())]),
         network: None,
+        secrets: Vec::new(),
         stop_grace_ms: 5000,
         devices: Default::default(),
         require: BTreeMap::from([(

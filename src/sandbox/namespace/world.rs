@@ -33,6 +33,7 @@ pub(super) fn world(
         tmp_inodes: spec.tmp.inodes,
         tmp_exec: spec.tmp.exec,
         shm_size: spec.shm,
+        secrets: !spec.secrets.is_empty(),
         cgroups: groups.to_join(),
         memory: memory(groups.enforced()),
         resolver: match spec.network {
@@ -58,6 +59,7 @@ pub(super) fn probe(ids: (u32, u32), system: &[WorldSystem], groups: &MadeGroups
         tmp_inodes: 16,
         tmp_exec: false,
         shm_size: 1 << 20,
+        secrets: false,
         cgroups: groups.to_join(),
         memory: memory(groups.enforced()),
         resolver: Resolver::Nobody,
@@ -193,6 +195,7 @@ mod tests {
             env: BTreeMap::new(),
             network: None,
             stop_grace_ms: 1,
+            secrets: Vec::new(),
             require: BTreeMap::new(),
             devices: Default::default(),
         }

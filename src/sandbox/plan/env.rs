@@ -3,7 +3,9 @@
 use super::{NetworkFacts, PlanError, PlanInput};
 use crate::policy::names;
 use crate::protocol::net::PROXY_PORT;
-use crate::protocol::spec::{AUTHORITIES_TARGET, HOME_TARGET, USER_NAME};
+use crate::protocol::spec::{
+    AUTHORITIES_TARGET, GivenSecret, HOME_TARGET, SECRETS_TARGET, USER_NAME,
+};
 use std::collections::BTreeMap;
 
 /// `PATH` inside, before an environment's folder is put in front.
@@ -77,6 +79,10 @@ fn own_env(input: &PlanInput<'_>) -> BTreeMap<String, String> {
         for name in THREADS {
             env.insert(name.to_owned(), threads.to_string());
         }
+    }
+    // Where it lies, as images of many programs read it; never the value.
+    for GivenSecret { name, .. } in input.secrets {
+        env.insert(format!("{name}_FILE"), format!("{SECRETS_TARGET}/{name}"));
     }
     if let Some(facts) = input.network {
         env.extend(network(facts));

@@ -18,7 +18,7 @@ use crate::policy::model::Policy;
 use crate::policy::names::{EnvError, TargetError};
 use crate::protocol::device::Devices;
 use crate::protocol::net::Network;
-use crate::protocol::spec::{BackendKind, Limits, Mount, RootFs, SandboxSpec};
+use crate::protocol::spec::{BackendKind, GivenSecret, Limits, Mount, RootFs, SandboxSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -110,6 +110,8 @@ pub struct PlanInput<'a> {
     pub python: Option<&'a PythonEnv>,
     /// Claimed for this run; see [`super::gpu`].
     pub gpus: Option<GpuFacts<'a>>,
+    /// What is handed over before the first step.
+    pub secrets: &'a [GivenSecret],
     /// `None` is no network.
     pub network: Option<&'a NetworkFacts>,
     /// Values of the user's variables that the policy passes on by name.
@@ -217,6 +219,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<SandboxSpec, PlanError> {
         env: env::env(input)?,
         network: input.network.map(|facts| facts.network.clone()),
         stop_grace_ms: input.policy.process.stop_grace_ms,
+        secrets: input.secrets.to_vec(),
         require: input.policy.required(),
         devices: input
             .gpus

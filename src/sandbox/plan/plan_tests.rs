@@ -27,6 +27,7 @@ fn some_limits() -> Limits {
 
 fn policy() -> Policy {
     Policy {
+        secrets: Vec::new(),
         name: "offline-train".into(),
         description: String::new(),
         executor: Executor {
@@ -67,9 +68,7 @@ fn policy() -> Policy {
             max_bytes: 0,
             max_files: 0,
         },
-        artifacts: ArtifactPolicy {
-            include: Vec::new(),
-        },
+        artifacts: crate::policy::defaults::policy().artifacts,
         approval: ApprovalPolicy {
             default: Decision::Ask,
             contained: Contained::Ask,
@@ -162,6 +161,7 @@ impl Given {
 
     fn plan(&self) -> Result<SandboxSpec, PlanError> {
         plan(&PlanInput {
+            secrets: &[],
             policy: &self.policy,
             backend: BackendKind::Namespace,
             root: self.root.clone(),

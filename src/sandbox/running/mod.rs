@@ -20,7 +20,7 @@ mod watch;
 use super::backend::{Backend, SandboxError, Started};
 use super::channel::{Channel, Duplex, NotBegun, Over};
 use super::egress::Egress;
-use super::wire::{MAX_OUTBOUND_STREAMS, StartError, StartStep, StepLimits};
+use super::wire::{MAX_OUTBOUND_STREAMS, Secret, StartError, StartStep, StepLimits};
 use crate::policy::action::ExecAction;
 use crate::policy::permit::Permit;
 use crate::protocol::control::{Control, Controls, Strength};
@@ -188,6 +188,11 @@ impl Sandbox {
         io: StepIo<'_>,
     ) -> Result<Exit, SandboxError> {
         self.run(permit.into_act(), io).await
+    }
+
+    /// Hands secrets over, of which the specification tells: to every step that is started after this.
+    pub fn give(&self, secrets: &[Secret]) {
+        self.channel.give(secrets.to_vec());
     }
 
     /// Steps that run now.

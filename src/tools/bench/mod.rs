@@ -13,6 +13,7 @@
 mod approve;
 mod gpus;
 mod network;
+mod secrets;
 mod step;
 
 use super::desk::Desk;
@@ -33,9 +34,10 @@ use crate::sandbox::backend::{Backend, SandboxError};
 use crate::sandbox::egress::{Egress, Grants, Outside};
 use crate::sandbox::gpu::Meter;
 use crate::sandbox::owner::{Owner, sandbox_name};
-use crate::sandbox::wire::StartError;
+use crate::sandbox::wire::{Secret, StartError};
 use crate::workspace::{Artifacts, Snapshot, Texts, Workspace, WorkspaceError};
 use network::{Blocked, Told};
+use secrets::Handed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,6 +61,8 @@ pub struct BenchSetup {
     /// Where small texts of the workspace are kept, for the differences that questions show.
     pub texts: Texts,
     pub desk: Desk,
+    /// Values of the secrets that the specification tells of.
+    pub secrets: Vec<Secret>,
     /// How this machine gets out, for a sandbox with a network.
     pub outside: Outside,
 }
@@ -73,6 +77,7 @@ pub struct Bench {
     /// Hosts that a person approved.
     grants: Grants,
     blocked: Blocked,
+    handed: Mutex<Handed>,
     steps: AtomicU32,
     meter: OnceCell<Option<Arc<Meter>>>,
     /// Sandboxes started so far: each has a name of its own.
@@ -145,6 +150,7 @@ impl Bench {
             memory: Mutex::default(),
             grants: Grants::default(),
             blocked: Blocked::default(),
+            handed: Mutex::default(),
             steps: AtomicU32::new(0),
             meter: OnceCell::new(),
             sandboxes: AtomicU32::new(0),
@@ -196,6 +202,9 @@ impl Bench {
         request: &ExecRequest,
         io: BenchIo<'_>,
     ) -> Result<Executed, ToolStop> {
+        if let Err(denial) = self.settle_secrets(&io.cancel).await? {
+            return Ok(Executed::Denied(denial));
+        }
         let mut seen = self.look(request.origin).await?;
         loop {
             let act = self.act(request, &seen, &io);
@@ -209,6 +218,7 @@ impl Bench {
             }
             let now = self.look(request.origin).await?;
             if now.code == permit.act().code {
+                self.hand_over(&sandbox).await?;
                 return self.start(permit, &sandbox, &now, io).await;
             }
             self.setup.desk.emit(&Event::Notice {

@@ -89,6 +89,7 @@ impl Run {
             BackendKind::Namespace => (BackendChoice::Namespace, None),
         };
         let request = SandboxRequest {
+            artifacts: None,
             policy,
             policy_notes: Vec::new(),
             policy_folder: env.path("work"),

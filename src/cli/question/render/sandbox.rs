@@ -49,6 +49,11 @@ pub(super) fn sandbox(page: &mut Page, view: &ExecView) {
     }
     gpus(page, &spec.devices);
     network(page, view);
+    if !spec.secrets.is_empty() {
+        let names: Vec<String> = spec.secrets.iter().map(|one| visible(&one.name)).collect();
+        let text = format!("{YELLOW}it can read{YELLOW:#} {}", names.join(", "));
+        row(page, "secrets", &text);
+    }
     let limits = Limits {
         wall_ms: view.wall_ms.or(spec.limits.wall_ms),
         ..spec.limits.clone()

@@ -48,6 +48,7 @@ fn spec() -> SandboxSpec {
             ("LANG".to_owned(), "C".to_owned()),
         ]),
         network: None,
+        secrets: Vec::new(),
         stop_grace_ms: 1000,
         require: BTreeMap::new(),
         devices: Default::default(),
