@@ -154,7 +154,7 @@ impl RunStore {
 }
 
 /// Whether its process may be about to begin its record: nothing is in it yet, and so nobody holds it.
-fn is_beginning(run: &StoredRun, now: SystemTime) -> bool {
+pub(super) fn is_beginning(run: &StoredRun, now: SystemTime) -> bool {
     if fs::metadata(run.events_path()).is_ok_and(|found| found.len() > 0) {
         return false;
     }

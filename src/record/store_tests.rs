@@ -211,6 +211,42 @@ fn workspaces_past_their_time_and_homes_of_the_dead_are_named() {
 }
 
 #[test]
+fn a_run_that_was_killed_before_its_first_record_is_no_run() {
+    let (_home, store) = store();
+    let record = store.create(&new_run_id()).unwrap();
+    let dir = record.dir().to_owned();
+    let past = || store.past_its_time().unwrap();
+    assert!(past().is_empty(), "it lives");
+    drop(record);
+    assert!(past().is_empty(), "its process lives");
+    fs::write(dir.join("owner"), "1 1\n").unwrap();
+    assert_eq!(past(), std::slice::from_ref(&dir));
+    fs::write(dir.join("head"), "7 told of a record").unwrap();
+    assert!(past().is_empty(), "a loss is to be told");
+    fs::write(dir.join("head"), "").unwrap();
+    for name in ["events.jsonl", "owner"] {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    assert!(past().is_empty(), "it may be about to begin");
+}
+
+/// A fetch that was under way, and a socket that nobody listens at.
+#[test]
+fn what_a_killed_run_held_is_named() {
+    let (_home, store) = store();
+    let id = new_run_id();
+    let record = store.create(&id).unwrap();
+    record.append(&started(&id)).unwrap();
+    let dir = record.dir().to_owned();
+    fs::create_dir(dir.join("scratch")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap());
+    assert!(store.past_its_time().unwrap().is_empty(), "it lives");
+    drop(record);
+    let past = store.past_its_time().unwrap();
+    assert_eq!(past, [dir.join("scratch"), dir.join("socket")]);
+}
+
+#[test]
 fn a_record_that_is_gone_altogether_is_broken_and_not_merely_missing() {
     let (_home, store) = store();
     let id = new_run_id();

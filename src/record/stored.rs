@@ -3,6 +3,7 @@
 use super::chain::{self, Head, Next, Reader, Recorded, Verified};
 use super::error::RecordError;
 use super::follow::{LogFollower, follow};
+use super::gone;
 use super::log::{LogReader, Stream};
 use super::owner::Owner;
 use super::run;
@@ -118,10 +119,17 @@ impl StoredRun {
 
     /// See [`super::RunStore::past_its_time`]; nothing of a run that lives, or cannot be judged.
     pub(super) fn past_its_time(&self, now: SystemTime) -> Vec<PathBuf> {
+        if self.never_began(now) {
+            return vec![self.dir.clone()];
+        }
         if !matches!(self.is_running(), Ok(false)) {
             return Vec::new();
         }
-        let mut past = vec![self.dir.join("home")];
+        // A socket that nobody listens at, and what was being fetched.
+        let mut past: Vec<PathBuf> = ["home", "scratch", "socket"]
+            .iter()
+            .map(|name| self.dir.join(name))
+            .collect();
         let keep = fs::read_to_string(self.dir.join(run::KEEP))
             .ok()
             .and_then(|text| text.trim_end().parse().ok())
@@ -134,6 +142,18 @@ impl StoredRun {
         }
         past.retain(|path| is_free(path));
         past
+    }
+
+    /// Its process was killed before the first record: it says nothing, and nothing was done.
+    fn never_began(&self, now: SystemTime) -> bool {
+        let events = fs::metadata(self.events_path());
+        let empty = match events {
+            Ok(found) => found.len() == 0 && matches!(self.is_running(), Ok(false)),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        // With a head there was a record, and its loss is to be told.
+        let head = fs::metadata(self.dir.join(run::HEAD)).is_ok_and(|found| found.len() > 0);
+        empty && !head && !gone::is_beginning(self, now)
     }
 
     /// The records, one after the other; an error ends them. A torn last line is not among them.

@@ -123,7 +123,7 @@ impl Long {
         soon("it is up", Duration::from_secs(60), || {
             folder.join("up").exists()
         });
-        soon("all three sleep", Duration::from_secs(10), || {
+        soon("all three sleep", Duration::from_secs(60), || {
             sleepers(&long.mark) >= 3
         });
         long
@@ -143,22 +143,22 @@ impl Long {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
-    /// Within five seconds no process, cgroup, mount or container of it is there.
+    /// Before long no process, cgroup, mount or container of it is there.
     fn leaves_nothing(&self) {
         let run = self.run_id();
-        soon("no process is left", Duration::from_secs(5), || {
+        soon("no process is left", Duration::from_secs(60), || {
             sleepers(&self.mark) == 0
         });
-        soon("no cgroup is left", Duration::from_secs(5), || {
+        soon("no cgroup is left", Duration::from_secs(60), || {
             !cgroup(&run)
         });
-        soon("no mount is left", Duration::from_secs(5), || {
+        soon("no mount is left", Duration::from_secs(60), || {
             !fs::read_to_string("/proc/self/mounts")
                 .unwrap()
                 .contains(&run)
         });
         if crate::docker::there() {
-            soon("no container is left", Duration::from_secs(5), || {
+            soon("no container is left", Duration::from_secs(60), || {
                 !container(&run)
             });
         }
@@ -175,14 +175,14 @@ fn sleepers(mark: &str) -> usize {
     .count()
 }
 
-fn cgroup(run: &str) -> bool {
+pub(crate) fn cgroup(run: &str) -> bool {
     walkdir::WalkDir::new("/sys/fs/cgroup")
         .into_iter()
         .filter_map(Result::ok)
         .any(|entry| entry.file_name().to_string_lossy().contains(run))
 }
 
-fn container(run: &str) -> bool {
+pub(crate) fn container(run: &str) -> bool {
     let listed = Command::new("docker")
         .args(["ps", "-a", "--format", "{{.Names}}"])
         .output()

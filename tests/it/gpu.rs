@@ -22,15 +22,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LIB: &str = "usr/lib/x86_64-linux-gnu";
 
 /// A user with two GPUs.
-struct Gpus {
-    env: TestEnv,
+pub(crate) struct Gpus {
+    pub(crate) env: TestEnv,
     root: PathBuf,
     uuids: [String; 2],
 }
 
 impl Gpus {
     /// `None` where nodes cannot be made.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             println!("skipped: only root makes device nodes");
             return None;
@@ -114,7 +114,7 @@ impl Gpus {
         fs::write(path, text).unwrap();
     }
 
-    fn surroundings(&self) -> [(&'static str, PathBuf); 2] {
+    pub(crate) fn surroundings(&self) -> [(&'static str, PathBuf); 2] {
         [
             ("FUMEHOOD_DRIVER_ROOT", self.root.clone()),
             ("FUMEHOOD_CDI_DIRS", self.root.join("cdi")),

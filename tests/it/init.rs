@@ -773,8 +773,11 @@ os.wait()";
     assert!(exit.max_rss_kib > 64 << 10, "{exit:?}");
 }
 
+/// Long before the dead-man timer, on the busiest machine.
+const PROMPT: Duration = Duration::from_secs(20);
+
 #[tokio::test]
-async fn the_end_of_the_pipe_ends_everything_within_a_second() {
+async fn the_end_of_the_pipe_ends_everything() {
     let mut host = Host::start().await;
     let mark = mark(4);
     let request = host.request(&shell(&format!("setsid sleep {mark} & sleep {mark}")));
@@ -784,7 +787,7 @@ async fn the_end_of_the_pipe_ends_everything_within_a_second() {
     drop(step);
     let (nothing, _) = mpsc::unbounded_channel();
     host.open = nothing;
-    assert!(host.gone(begun).await < Duration::from_secs(1));
+    assert!(host.gone(begun).await < PROMPT);
     assert_eq!(alive(&mark), 0);
 }
 
@@ -795,7 +798,7 @@ async fn a_shutdown_ends_everything() {
     let request = host.request(&["sleep".into(), mark.clone()]);
     let _step = host.started(request).await;
     host.say(ToInit::Shutdown).await;
-    assert!(host.gone(Instant::now()).await < Duration::from_secs(1));
+    assert!(host.gone(Instant::now()).await < PROMPT);
     assert_eq!(alive(&mark), 0);
 }
 
@@ -808,7 +811,7 @@ async fn a_frame_beyond_its_bound_or_without_sense_ends_everything() {
     ] {
         let mut host = Host::start().await;
         host.write.write_all(bytes).await.unwrap();
-        assert!(host.gone(Instant::now()).await < Duration::from_secs(1));
+        assert!(host.gone(Instant::now()).await < PROMPT);
     }
 }
 
@@ -823,7 +826,7 @@ for signal in 1, 2, 9, 15, 19:
     assert_eq!(host.run(python(script)).await.stdout, b"");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(host.pid).unwrap());
     kill(pid, Signal::SIGTERM).unwrap();
-    assert!(host.gone(Instant::now()).await < Duration::from_secs(1));
+    assert!(host.gone(Instant::now()).await < PROMPT);
 }
 
 #[tokio::test]
@@ -834,7 +837,7 @@ async fn another_version_is_told_so_and_not_served() {
         version: PROTOCOL_VERSION + 1,
     })
     .await;
-    assert!(host.gone(Instant::now()).await < Duration::from_secs(1));
+    assert!(host.gone(Instant::now()).await < PROMPT);
 }
 
 #[tokio::test]

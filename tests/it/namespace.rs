@@ -871,7 +871,7 @@ async fn nothing_is_left_when_the_owner_is_killed() {
     while living.iter().any(|one| alive(&one)) || !cgroups(&name).is_empty() {
         let left: Vec<_> = living.iter().filter(alive).collect();
         assert!(
-            killed.elapsed() < Duration::from_secs(5),
+            killed.elapsed() < Duration::from_secs(60),
             "{left:?} {:?}",
             cgroups(&name)
         );

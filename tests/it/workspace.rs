@@ -522,7 +522,7 @@ fn holes_without_end_are_not_read() {
     file.set_len(1 << 42).unwrap();
     let start = Instant::now();
     let first = code(&workspace);
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(30));
     std::os::unix::fs::FileExt::write_all_at(&file, b"x", 1 << 41).unwrap();
     assert_ne!(code(&workspace), first);
 }

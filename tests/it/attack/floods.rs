@@ -17,7 +17,7 @@ async fn goes_on(stage: Stage) {
     let began = Instant::now();
     assert_eq!(stage.text(sh("echo alive")).await, "alive\n");
     assert!(
-        began.elapsed() < Duration::from_secs(10),
+        began.elapsed() < Duration::from_secs(60),
         "{:?}",
         began.elapsed()
     );
