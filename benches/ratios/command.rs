@@ -1,7 +1,7 @@
 //! `fumehood exec` as a process: from its start to its exit, and what it passes on.
 
 use super::Lab;
-use super::peer;
+use super::peer::{self, Engine};
 use super::stream::{PROGRAM, whole};
 use super::table::{Aim, Samples};
 use super::warm::millis;
@@ -37,6 +37,9 @@ pub(super) fn on_disk() -> Result<TempDir> {
 pub(super) async fn measure(lab: &mut Lab) -> Result<()> {
     if lab.wants("command start to exit") {
         start_to_exit(lab).await?;
+    }
+    if lab.wants("command in a box") {
+        in_a_box(lab).await?;
     }
     if lab.wants("command output") {
         output(lab).await?;
@@ -77,6 +80,70 @@ async fn start_to_exit(lab: &mut Lab) -> Result<()> {
     match ours_docker.some() {
         None => table.missing(what, "no engine"),
         Some(ours) => table.add(what, ours, peer, Aim::Faster(1.0)),
+    }
+    Ok(())
+}
+
+/// A box that is open; closed with the value.
+struct Opened<'a> {
+    state: &'a Path,
+    name: &'static str,
+}
+
+impl<'a> Opened<'a> {
+    fn open(state: &'a Path, name: &'static str, on: Option<&Engine>) -> Result<Self> {
+        let mut command = fumehood(state);
+        command.args(["box", "open", "--name", name]);
+        if let Some(engine) = on {
+            command.args(["--backend", "docker", "--image", engine.image]);
+            command.env("DOCKER_HOST", &engine.host);
+        }
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "no box {name}: {said}");
+        Ok(Self { state, name })
+    }
+
+    fn exec(&self, argv: &[&str]) -> Command {
+        let mut command = fumehood(self.state);
+        command.args(["box", "exec", self.name, "--"]).args(argv);
+        command
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        // What is left ends by itself when nothing is asked of it.
+        let _ = fumehood(self.state)
+            .args(["box", "close", self.name])
+            .output();
+    }
+}
+
+/// What runs already, asked by a command that starts and ends: like for like.
+async fn in_a_box(lab: &mut Lab) -> Result<()> {
+    let state = on_disk()?;
+    let namespace = Opened::open(state.path(), "here", None)?;
+    let engine = lab.engine.as_ref();
+    let docker = engine
+        .map(|engine| Opened::open(state.path(), "there", Some(engine)))
+        .transpose()?;
+    let [mut ours, mut ours_docker, mut cli]: [Samples; 3] = Default::default();
+    for _ in 0..ROUNDS {
+        timed(Some(namespace.exec(TRUE)), &mut ours, 0).await?;
+        let there = docker.as_ref().map(|opened| opened.exec(TRUE));
+        timed(there, &mut ours_docker, 0).await?;
+        let docker_exec = engine.and_then(|engine| engine.cli_exec(TRUE));
+        timed(docker_exec, &mut cli, 0).await?;
+    }
+    let peer = cli.some().map(|samples| ("docker exec, CLI", samples));
+    let aim = peer.map_or(Aim::Told, |_| Aim::Faster(1.0));
+    let table = &mut lab.table;
+    table.add("fumehood box exec -- true, namespace", &ours, peer, aim);
+    let what = "fumehood box exec -- true, docker";
+    match ours_docker.some() {
+        None => table.missing(what, "no engine"),
+        Some(ours) => table.add(what, ours, peer, aim),
     }
     Ok(())
 }

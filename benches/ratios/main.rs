@@ -13,6 +13,7 @@
 mod agent;
 mod cold;
 mod command;
+mod crowd;
 mod first_request;
 mod host;
 mod memory;
@@ -52,6 +53,10 @@ impl Lab {
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    if let Ok(word) = std::env::var(crowd::HOLD) {
+        println!("{}", runtime.block_on(crowd::hold(&word))?);
+        return Ok(());
+    }
     // As the command does: on the runtime's threads, where the connections are moved.
     runtime.block_on(async { tokio::spawn(measure()).await? })
 }
@@ -81,5 +86,6 @@ async fn sections(lab: &mut Lab) -> Result<()> {
     command::measure(lab).await?;
     agent::measure(lab).await?;
     first_request::measure(lab)?;
-    memory::measure(lab)
+    memory::measure(lab)?;
+    crowd::measure(lab)
 }

@@ -89,7 +89,8 @@ fn is_there(path: &Path) -> io::Result<bool> {
     Ok(bytes == INIT)
 }
 
-/// Complete or not at all, also when several processes do it at once.
+/// Complete or not at all, also when several processes do it at once: closed before it has its name, and
+/// put in nobody's place who was first and may be executing theirs.
 fn put(dir: &Path, path: &Path) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
         .prefix(".init-")
@@ -99,8 +100,16 @@ fn put(dir: &Path, path: &Path) -> io::Result<()> {
     file.as_file()
         .set_permissions(Permissions::from_mode(MODE))?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    match file.into_temp_path().persist_noclobber(path) {
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
+            match is_there(path)? {
+                true => Ok(()),
+                // Something else has its name.
+                false => failed.path.persist(path).map_err(io::Error::from),
+            }
+        }
+        put => put.map_err(io::Error::from),
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +126,25 @@ mod tests {
         let found = fs::metadata(&first).unwrap();
         assert_eq!((found.ino(), found.mode() & 0o7777), (inode, MODE));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// Each executes it as soon as it has it, while the others lay it down.
+    #[test]
+    fn many_lay_it_down_at_once_and_each_can_execute_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let _ = fs::remove_file(path_in(dir.path()));
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        let path = install(dir.path()).unwrap();
+                        // Run as nothing, it says so and ends.
+                        let run = std::process::Command::new(path).output();
+                        run.unwrap();
+                    });
+                }
+            });
+        }
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) struct Stage {
     pub(crate) policy: Policy,
     pub(crate) spec: SandboxSpec,
     pub(crate) sandbox: Sandbox,
+    backend: Box<dyn Backend>,
     dir: TempDir,
 }
 
@@ -206,12 +207,18 @@ impl Stage {
             policy,
             spec,
             sandbox: sandbox.unwrap_or_else(|e| panic!("{e}; {:?}", e.remedy())),
+            backend,
             dir,
         }
     }
 
     pub(crate) async fn end(self) {
         self.sandbox.end().await.unwrap();
+    }
+
+    /// One more sandbox like its own, on the same folders.
+    pub(crate) async fn another(&self) -> Result<Sandbox, SandboxError> {
+        Sandbox::start(&*self.backend, &self.spec, &name()).await
     }
 
     /// Where the host has what the stage is made of: `workspace`, `home`.

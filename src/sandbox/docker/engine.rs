@@ -1,7 +1,7 @@
 //! The engine at the other end of a socket: reaching it, what it can do, and what its errors mean.
 //!
 //! ```text
-//!   socket ── connect ── version + info (5 s at most) ──▶ EngineFacts (pure from here on)
+//!   socket ── connect ── version + info (30 s at most) ──▶ EngineFacts (pure from here on)
 //! ```
 //!
 //! Only unix sockets: the folders of a specification are this machine's, and so must the engine be.
@@ -17,8 +17,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long an engine may take to say what it is.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long an engine may take to say what it is, one that starts fifty containers meanwhile too.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Seconds until the headers of an answer; a start under load takes its time.
 const CLIENT_TIMEOUT_S: u64 = 120;

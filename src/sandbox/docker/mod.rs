@@ -53,7 +53,7 @@ pub struct DockerBackend {
 
 impl DockerBackend {
     /// Reaches the engine at `host` (what `DOCKER_HOST` says: `unix://` or a path), or at the usual
-    /// socket. Takes 5 s at most. `init` is the installed init binary, which the engine must see.
+    /// socket. Takes 30 s at most. `init` is the installed init binary, which the engine must see.
     pub async fn connect(init: PathBuf, host: Option<&str>) -> Result<Self, SandboxError> {
         let known = |context: &str, source| SandboxError::Io {
             context: context.to_owned(),

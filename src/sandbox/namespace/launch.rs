@@ -17,8 +17,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// A world takes a few milliseconds. This is for machines that swap.
-const ANSWER: Duration = Duration::from_secs(20);
+/// A world takes a few milliseconds. This is for machines that swap, or build hundreds at once.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How long one that failed may take to end, and to say why.
 const LAST_WORD: Duration = Duration::from_secs(1);

@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout};
 /// How long a sandbox may take to end by itself after its pipe closed.
 const BY_ITSELF: Duration = Duration::from_secs(5);
 
-/// How long what was killed may take to be gone.
-const BY_FORCE: Duration = Duration::from_secs(5);
+/// How long what was killed may take to be gone, where hundreds go at once.
+const BY_FORCE: Duration = Duration::from_secs(30);
 
 pub(super) struct NamespaceLease {
     pub(super) outer: Child,

@@ -36,8 +36,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use watch::Watch;
 
-/// How long init may take to say hello: an engine on a busy machine takes a second.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long init may take to say hello: an engine on a busy machine takes a second, and one that starts
+/// fifty at once on two cores takes many.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// One running sandbox. Steps may run at the same time.
 pub struct Sandbox {

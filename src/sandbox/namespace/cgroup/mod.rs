@@ -30,8 +30,8 @@ const PERIOD_US: u64 = 100_000;
 /// The smallest quota the kernel takes.
 const MIN_QUOTA_US: u64 = 1_000;
 
-/// How long an emptied folder may stay busy.
-const REMOVAL: Duration = Duration::from_secs(3);
+/// How long an emptied folder may stay busy, where hundreds go at once.
+const REMOVAL: Duration = Duration::from_secs(30);
 
 /// What can be limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
