@@ -27,12 +27,26 @@ pub struct AgentRequest {
     pub cancel: CancellationToken,
 }
 
-/// Lets the agent work until it stops.
-pub async fn run_agent(
+/// An agent that is ready to work.
+pub struct ReadyAgent {
+    driver: Driver,
+    system: String,
+    task: String,
+}
+
+impl ReadyAgent {
+    /// Lets it work until it stops.
+    pub async fn work(self) -> AgentEnd {
+        self.driver.run_task(self.system, self.task).await
+    }
+}
+
+/// Gives the agent its tools. Nothing is asked of the model yet.
+pub fn ready_agent(
     config: &Config,
     run: &OpenedRun,
     request: AgentRequest,
-) -> Result<AgentEnd, AppError> {
+) -> Result<ReadyAgent, AppError> {
     let policy = run.bench.policy();
     let clone_from: Vec<String> = policy
         .git
@@ -55,9 +69,12 @@ pub async fn run_agent(
             turns: request.max_turns,
         },
     };
-    let driver = Driver::new(agent, request.cancel);
     let system = run.desk.redactor().text(&system).into_owned();
-    Ok(driver.run_task(system, request.task).await)
+    Ok(ReadyAgent {
+        driver: Driver::new(agent, request.cancel),
+        system,
+        task: request.task,
+    })
 }
 
 /// The tools of this version.

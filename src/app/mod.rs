@@ -28,7 +28,7 @@ mod sources;
 mod trust;
 mod unpack;
 
-pub use agent::{AgentRequest, lay_down_remote, run_agent, verify};
+pub use agent::{AgentRequest, ReadyAgent, lay_down_remote, ready_agent, verify};
 pub use backend::{Examined, choose_backend, examine, install_init};
 pub use ending::{exec_end, exits, said};
 pub use error::AppError;

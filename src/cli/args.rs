@@ -4,7 +4,7 @@ mod boxes;
 mod images;
 mod runs;
 
-pub(super) use boxes::{BoxArgs, BoxCommand, BoxExecArgs, HoldArgs, OpenArgs};
+pub(super) use boxes::{AnswersArg, BoxArgs, BoxCommand, BoxExecArgs, HoldArgs, OpenArgs};
 pub(super) use images::{ImagesArgs, ImagesCommand};
 pub(super) use runs::{RunsArgs, RunsCommand};
 

@@ -9,6 +9,7 @@
 //!
 //! A holder that does not come up has said why on standard error, and its exit code is ours.
 
+mod agent;
 mod launch;
 
 pub(super) use launch::{Held, Hold, Launched, Up, launch, over};
@@ -49,6 +50,9 @@ pub(super) async fn hold(config: &Config, args: HoldArgs) -> Result<ExitCode, Fa
     let _ = nix::unistd::setsid();
     shed();
     let stop = signals::cancel_on_signals().map_err(|error| Failure::of(&error, own))?;
+    if let Some(model) = &args.model {
+        return agent::hold(config, &args, (model, stop)).await;
+    }
     let service = match args.once {
         true => Service::Once,
         false => Service::Box {
@@ -72,12 +76,12 @@ pub(super) async fn hold(config: &Config, args: HoldArgs) -> Result<ExitCode, Fa
         }
     };
     drop(door);
-    let setup = HolderSetup {
+    let holder = Holder::new(HolderSetup {
         bench: run.bench.clone(),
         stop,
         service,
-    };
-    let code = serve(run, (boxes, name), (setup, listener)).await;
+    });
+    let code = serve(run, (boxes, name), (holder, listener)).await;
     Ok(ExitCode::from(code))
 }
 
@@ -101,6 +105,11 @@ fn shed() {
     }
 }
 
+/// The door of the process itself: its starter's standard error, then its log.
+fn quietly() -> Arc<TerminalDoor> {
+    Arc::new(TerminalDoor::new(Show::Quiet, Answers::Nobody))
+}
+
 /// `30m`, or `unlimited`.
 fn idle(text: &str) -> Result<Option<Duration>, Failure> {
     match text {
@@ -121,8 +130,7 @@ async fn open(
         false => failure,
     })?;
     let goes_on = request.policy.lifecycle.on_disconnect == OnDisconnect::Finish;
-    let terminal = Arc::new(TerminalDoor::new(Show::Quiet, Answers::Nobody));
-    let door = Arc::new(HolderDoor::new(terminal));
+    let door = Arc::new(HolderDoor::new(quietly()));
     let argv: Vec<Vec<u8>> = args
         .command
         .iter()
@@ -148,15 +156,19 @@ async fn open(
             request::app_failure(&error, code)
         })?;
     if goes_on {
-        let text = format!(
-            "on_disconnect is finish: what runs goes on when its terminal goes away; fumehood runs attach {} takes it up again",
-            run.record.run()
-        );
-        run.desk
-            .emit(&Event::Notice { text })
-            .map_err(|stop| Failure::new(&stop, own).remedy(stop.remedy()))?;
+        say_it_goes_on(&run, own)?;
     }
     Ok((run, door))
+}
+
+fn say_it_goes_on(run: &OpenedRun, own: u8) -> Result<(), Failure> {
+    let text = format!(
+        "on_disconnect is finish: what runs goes on when its terminal goes away; fumehood runs attach {} takes it up again",
+        run.record.run()
+    );
+    run.desk
+        .emit(&Event::Notice { text })
+        .map_err(|stop| Failure::new(&stop, own).remedy(stop.remedy()))
 }
 
 /// A box has a name, and a sandbox that is warm.
@@ -235,9 +247,8 @@ async fn undone(run: OpenedRun, failure: Failure) -> Failure {
 async fn serve(
     run: OpenedRun,
     (boxes, name): (Boxes, Option<BoxName>),
-    (setup, listener): (HolderSetup, Listener),
+    (holder, listener): (Arc<Holder>, Listener),
 ) -> u8 {
-    let holder = Holder::new(setup);
     let served = holder
         .serve(listener, async |end: End| {
             let id = run.record.run().clone();

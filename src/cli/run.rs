@@ -1,8 +1,10 @@
 //! `fumehood run` and `fumehood demo`: an agent, watched.
 
-use super::args::{DemoArgs, RunArgs, SandboxArgs};
+use super::args::{AnswersArg, DemoArgs, RunArgs, SandboxArgs};
 use super::doors::{Answers, Show, TerminalDoor};
 use super::failure::{self, Failure};
+use super::hold::{Held, Hold, Launched, launch};
+use super::look::{self, How};
 use super::request;
 use super::signals;
 use crate::app::{self, AgentRequest, RunStart, SandboxRequest};
@@ -10,7 +12,7 @@ use crate::config::Config;
 use crate::llm::{self, ChatModel, LlmConfig, ScriptedModel};
 use crate::policy::model::OnDisconnect;
 use crate::protocol::stop::StopReason;
-use crate::record::Verified;
+use crate::record::{RunStore, Verified};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,14 +37,11 @@ const DEMO_TURNS: u32 = 20;
 
 /// An agent with a task and a model.
 pub(super) async fn run(config: &Config, args: RunArgs) -> Result<ExitCode, Failure> {
-    let llm = LlmConfig {
-        window: args.window,
-        ..LlmConfig::new(config.environment.clone())
-    };
-    let model = llm::open(&args.model, &llm).map_err(|error| {
-        let remedy = error.remedy().to_owned();
-        Failure::of(&error, failure::USAGE).remedy(Some(remedy))
-    })?;
+    let model = model(config, &args.model, args.window)?;
+    let request = request::sandbox(config, &args.sandbox)?;
+    if request.policy.lifecycle.on_disconnect == OnDisconnect::Finish {
+        return held(config, &args).await;
+    }
     let watched = Watched {
         show: show(args.json),
         answers: Answers::of(args.sandbox.yes),
@@ -50,15 +49,52 @@ pub(super) async fn run(config: &Config, args: RunArgs) -> Result<ExitCode, Fail
         task: args.task,
         max_turns: args.max_turns,
     };
-    let request = request::sandbox(config, &args.sandbox)?;
-    if request.policy.lifecycle.on_disconnect == OnDisconnect::Finish {
-        return Err(Failure::new(
-            "on_disconnect = \"finish\" is for exec and box in this version: an agent ends with its terminal",
-            failure::USAGE,
-        )
-        .remedy(Some("--set lifecycle.on_disconnect=stop")));
-    }
     watch(config, request, Arc::from(model), watched).await
+}
+
+/// A model by its name. Nothing is sent yet.
+pub(super) fn model(
+    config: &Config,
+    name: &str,
+    window: Option<u64>,
+) -> Result<Box<dyn ChatModel>, Failure> {
+    let llm = LlmConfig {
+        window,
+        ..LlmConfig::new(config.environment.clone())
+    };
+    llm::open(name, &llm).map_err(|error| {
+        let remedy = error.remedy().to_owned();
+        Failure::of(&error, failure::USAGE).remedy(Some(remedy))
+    })
+}
+
+/// In a process of its own, which goes on when this one goes away; this one looks, and answers.
+async fn held(config: &Config, args: &RunArgs) -> Result<ExitCode, Failure> {
+    let cancel = signals::cancel_but_leave().map_err(|e| Failure::of(&e, failure::SANDBOX))?;
+    let answers = Answers::of(args.sandbox.yes);
+    let hold = Hold {
+        sandbox: &args.sandbox,
+        service: Held::Agent(
+            args,
+            match answers {
+                Answers::Yes => AnswersArg::Yes,
+                Answers::Person => AnswersArg::Person,
+                Answers::Nobody => AnswersArg::Nobody,
+            },
+        ),
+    };
+    let up = match launch(hold, &cancel).await? {
+        Launched::Up(up) => up,
+        Launched::Ended(code) => return Ok(code),
+    };
+    let run = RunStore::open(&config.state)
+        .find(up.run.as_str())
+        .map_err(|error| Failure::of(&error, failure::SANDBOX))?;
+    let how = How {
+        show: show(args.json),
+        answers,
+    };
+    look::to_the_end(config, &run, (how, &cancel)).await
 }
 
 /// The whole job with a scripted model.
@@ -130,9 +166,10 @@ async fn watch(
         max_turns: watched.max_turns,
         cancel,
     };
-    let end = app::run_agent(config, &run, agent)
-        .await
-        .map_err(|error| request::app_failure(&error, request::app_code(&error)))?;
+    let end = app::ready_agent(config, &run, agent)
+        .map_err(|error| request::app_failure(&error, request::app_code(&error)))?
+        .work()
+        .await;
     let (stop, text, remedy) = (end.stop.clone(), end.text.clone(), end.remedy);
     let code = run
         .close(app::RunEnd {
@@ -152,7 +189,7 @@ async fn watch(
 }
 
 /// The answer also goes to standard output where that is no terminal: that is what was asked for.
-fn tell(stop: &StopReason, text: &str, remedy: Option<&str>) {
+pub(super) fn tell(stop: &StopReason, text: &str, remedy: Option<&str>) {
     if *stop == StopReason::Finished && !std::io::stdout().is_terminal() {
         // A reader that is gone wanted no answer.
         let _ = super::print(text);
@@ -163,7 +200,7 @@ fn tell(stop: &StopReason, text: &str, remedy: Option<&str>) {
 }
 
 /// Where the record is, and that it is whole.
-fn verified(config: &Config, run: &crate::protocol::ids::RunId, dir: &std::path::Path) {
+pub(super) fn verified(config: &Config, run: &crate::protocol::ids::RunId, dir: &std::path::Path) {
     let said = match app::verify(config, run) {
         Ok(Verified::Intact { records, head }) => {
             format!("{records} records, intact, ending in {}", head.hash)

@@ -47,7 +47,7 @@ pub(super) async fn runs(config: &Config, args: RunsArgs) -> Result<ExitCode, Fa
         RunsCommand::Verify { run, json } => verify(&find(&store, &run)?, as_json(json)),
         RunsCommand::Stop { run, grace } => stop::stop(&find(&store, &run)?, &grace).await,
         RunsCommand::Attach { run, step } => {
-            attach::attach(&find(&store, &run)?, step.map(StepNumber)).await
+            attach::attach(config, &find(&store, &run)?, step.map(StepNumber)).await
         }
         RunsCommand::Gc {
             older_than,

@@ -3,7 +3,7 @@
 use super::error::HolderError;
 use super::socket::connect;
 use super::wire::{
-    self, ExecAsk, Frame, FromHolder, HolderStatus, MAX_DATA, Opening, PROTOCOL, PutAsk,
+    self, ExecAsk, Frame, FromHolder, HolderStatus, MAX_DATA, Opening, PROTOCOL, PutAsk, Seat,
     StreamKind, ToHolder,
 };
 use crate::protocol::ids::{Digest, StepNumber};
@@ -62,6 +62,38 @@ pub async fn connect_exec(run_dir: &Path, ask: ExecAsk) -> Result<ExecTalk, Hold
         open(StreamKind::Stdout),
         open(StreamKind::Stderr),
     )?;
+    let WatchTalk { said, say } = talk(stream);
+    Ok(ExecTalk {
+        step,
+        max_line,
+        stdin,
+        stdout,
+        stderr,
+        said,
+        say,
+    })
+}
+
+/// A connection over which an agent's run is watched.
+pub struct WatchTalk {
+    /// What the holder says; ends with the connection.
+    pub said: mpsc::Receiver<FromHolder>,
+    /// [`ToHolder::Cancel`] and answers. Dropped, nobody looks any more.
+    pub say: mpsc::Sender<ToHolder>,
+}
+
+/// Asks to see an agent's run, but for its first `from` records.
+pub async fn connect_watch(
+    run_dir: &Path,
+    from: u64,
+    seat: Seat,
+) -> Result<WatchTalk, HolderError> {
+    opened(run_dir, ToHolder::Watch { from, seat })
+        .await
+        .map(talk)
+}
+
+fn talk(stream: UnixStream) -> WatchTalk {
     let (mut from, mut to) = stream.into_split();
     let (hear, said) = mpsc::channel(64);
     let (say, mut to_say) = mpsc::channel::<ToHolder>(8);
@@ -79,15 +111,7 @@ pub async fn connect_exec(run_dir: &Path, ask: ExecAsk) -> Result<ExecTalk, Hold
             }
         }
     });
-    Ok(ExecTalk {
-        step,
-        max_line,
-        stdin,
-        stdout,
-        stderr,
-        said,
-        say,
-    })
+    WatchTalk { said, say }
 }
 
 /// Sends a file; `moved` is told how many bytes are under way.

@@ -8,8 +8,10 @@
 
 use super::detach::Output;
 use super::door::{CLIENT, Client};
+use super::end::End;
 use super::error::HolderError;
-use super::serve::{End, Holder, Service, tell};
+use super::serve::{Holder, Service, tell};
+use super::talk::Talk;
 use super::wire::{self, ExecAsk, ExecEnd, FromHolder, StreamKind, ToHolder};
 use crate::app;
 use crate::policy::action::Origin;
@@ -26,55 +28,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take to connect its streams, and to read our last words.
+/// How long a client may take to connect its streams.
 const CONNECTING: Duration = Duration::from_secs(30);
-
-/// Messages that wait for a client to read them.
-const UNREAD: usize = 64;
-
-/// A connection as two queues. The one from the client ends when it is gone, or talks nonsense.
-struct Talk {
-    said: mpsc::Receiver<ToHolder>,
-    say: mpsc::Sender<FromHolder>,
-    writer: JoinHandle<()>,
-}
-
-impl Talk {
-    fn over(stream: UnixStream) -> Self {
-        let (mut from, mut to) = stream.into_split();
-        let (heard, said) = mpsc::channel(8);
-        let (say, mut to_say) = mpsc::channel::<FromHolder>(UNREAD);
-        tokio::spawn(async move {
-            while let Ok(Some(message)) = wire::read_message(&mut from).await {
-                if heard.send(message).await.is_err() {
-                    break;
-                }
-            }
-        });
-        let writer = tokio::spawn(async move {
-            while let Some(message) = to_say.recv().await {
-                if wire::write_message(&mut to, &message).await.is_err() {
-                    break;
-                }
-            }
-        });
-        Self { said, say, writer }
-    }
-
-    /// Says the last word. Whoever does not read it is not waited for.
-    async fn end(self, last: FromHolder) {
-        let Self { said, say, writer } = self;
-        // A writer that has ended takes nothing.
-        let _ = timeout(CONNECTING, say.send(last)).await;
-        drop((said, say));
-        let _ = timeout(CONNECTING, writer).await;
-    }
-}
 
 pub(super) async fn exec(holder: &Arc<Holder>, stream: UnixStream, ask: ExecAsk) {
     let refuse = |why: String| FromHolder::Refused {
@@ -82,6 +40,10 @@ pub(super) async fn exec(holder: &Arc<Holder>, stream: UnixStream, ask: ExecAsk)
         remedy: None,
         denied: false,
     };
+    if matches!(holder.service, Service::Agent(_)) {
+        let why = "it is an agent's run, and no box".to_owned();
+        return tell(stream, refuse(why)).await;
+    }
     let Ok(_place) = holder.execs.try_acquire() else {
         let why = "as many run at the same time as may be; wait until one of them has ended";
         return tell(stream, refuse(why.to_owned())).await;
@@ -108,9 +70,9 @@ pub(super) async fn exec(holder: &Arc<Holder>, stream: UnixStream, ask: ExecAsk)
 
 /// What the client hears, and what the holder makes of it.
 async fn conclude(holder: &Holder, ended: ExecEnd) -> FromHolder {
-    match (holder.service, &ended) {
+    match (&holder.service, &ended) {
         (Service::Once, _) => {
-            holder.finish(End::Once(app::exec_end(&ended)));
+            holder.finish(End::Done(app::exec_end(&ended)));
             match (holder.is_down().await, &ended) {
                 // What went wrong first says more than a failure to clean up after it.
                 (Err(why), Ok(_)) => {
@@ -126,7 +88,7 @@ async fn conclude(holder: &Holder, ended: ExecEnd) -> FromHolder {
         (Service::Box { .. }, Err(stop @ (ToolStop::Aborted { .. } | ToolStop::Record { .. }))) => {
             holder.finish(End::Broken(stop.clone()));
         }
-        (Service::Box { .. }, _) => {}
+        (Service::Box { .. } | Service::Agent(_), _) => {}
     }
     FromHolder::Ended(ended)
 }

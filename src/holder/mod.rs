@@ -16,25 +16,41 @@
 //!          and none of them holds up another or the talk
 //! ```
 //!
-//! A client that goes away stops its step, or, with `on_disconnect = "finish"`, leaves it to go on.
+//! A client that goes away stops its step, or, with `on_disconnect = "finish"`, leaves it to go on. An agent
+//! whose run is to finish works in a holder from the start, and its terminal only watches:
+//!
+//! ```text
+//!   watch  one connection: the record so far, then what happens ──▶   questions ◀──▶ answers, Cancel
+//! ```
 //!
 //! Not here: what may run (the gate), how it runs (the bench), how anything looks (the terminal).
 
+mod audience;
 mod client;
 mod detach;
 mod door;
+mod end;
 mod error;
 mod exec;
 mod names;
 mod serve;
 mod socket;
+mod talk;
 mod transfer;
+mod view;
 mod wire;
 
-pub use client::{ExecTalk, Got, connect_exec, get, put, say_close, status, stop_step, unexpected};
+pub use audience::{AgentDoor, Audience, Standing};
+pub use client::{
+    ExecTalk, Got, WatchTalk, connect_exec, connect_watch, get, put, say_close, status, stop_step,
+    unexpected,
+};
 pub use door::HolderDoor;
+pub use end::End;
 pub use error::HolderError;
 pub use names::{BoxName, Boxes, Listed};
-pub use serve::{End, Holder, HolderSetup, Service};
+pub use serve::{Holder, HolderSetup, Service};
 pub use socket::{Listener, listen};
-pub use wire::{ExecAsk, ExecEnd, FromHolder, HolderStatus, PutAsk, StepStatus, ToHolder};
+pub use wire::{
+    ExecAsk, ExecEnd, FromHolder, HolderStatus, PutAsk, RunOver, Seat, StepStatus, ToHolder, When,
+};

@@ -5,17 +5,17 @@
 //!                                                           (no new ones)            (the run)
 //! ```
 
+use super::audience::Audience;
+use super::end::End;
 use super::error::HolderError;
 use super::exec;
 use super::socket::Listener;
 use super::transfer;
+use super::view;
 use super::wire::{
     self, FromHolder, HolderStatus, Opening, PROTOCOL, StepStatus, StreamKind, ToHolder,
 };
-use crate::app::RunEnd;
 use crate::protocol::ids::StepNumber;
-use crate::protocol::stop::StopReason;
-use crate::tools::ToolStop;
 use crate::tools::bench::Bench;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -56,51 +56,14 @@ pub struct HolderSetup {
 }
 
 /// What a holder is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Service {
     /// A box: executions and files, until it is closed, or nothing was asked of it for so long.
     Box { idle: Option<Duration> },
     /// One execution, with which the run ends.
     Once,
-}
-
-/// Why a holder ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    Closed,
-    Idle(Duration),
-    /// By a signal.
-    Stopped,
-    /// Its one execution has ended, and the run with it.
-    Once(RunEnd),
-    /// A person ended the run at a question, or the record cannot be written.
-    Broken(ToolStop),
-}
-
-impl End {
-    /// What the record says of it.
-    pub fn run_end(&self) -> RunEnd {
-        let (stop, exit_code, text) = match self {
-            Self::Once(end) => return end.clone(),
-            Self::Closed => (StopReason::Finished, 0, "closed".to_owned()),
-            Self::Idle(time) => (
-                StopReason::Finished,
-                0,
-                format!("nothing was asked of it for {} s", time.as_secs()),
-            ),
-            Self::Stopped => (StopReason::Interrupted, 130, String::new()),
-            Self::Broken(stop) => {
-                let reason = stop.reason();
-                let code = reason.exit_code();
-                (reason, code, stop.to_string())
-            }
-        };
-        RunEnd {
-            stop,
-            exit_code,
-            text,
-        }
-    }
+    /// An agent, with which the run ends.
+    Agent(Arc<Audience>),
 }
 
 /// The living holder.
@@ -217,6 +180,17 @@ impl Holder {
         closed
     }
 
+    /// Lets something work until it says how the holder ends. It is waited for.
+    pub fn carry(self: &Arc<Self>, work: impl Future<Output = End> + Send + 'static) {
+        let (holder, busy) = (self.clone(), self.busy());
+        tokio::spawn(async move {
+            // A panic in it has been reported, and is its end too.
+            let end = tokio::spawn(work).await.unwrap_or(End::Stopped);
+            holder.finish(end);
+            drop(busy);
+        });
+    }
+
     /// Ends it; the first reason stays.
     pub(super) fn finish(&self, end: End) {
         lock(&self.end).get_or_insert(end);
@@ -264,7 +238,9 @@ impl Holder {
     async fn idle(&self) -> Duration {
         let patience = match self.service {
             Service::Box { idle: Some(idle) } => idle,
-            Service::Box { idle: None } => return std::future::pending().await,
+            Service::Box { idle: None } | Service::Agent(_) => {
+                return std::future::pending().await;
+            }
             Service::Once => FIRST,
         };
         let mut activity = self.activity.subscribe();
@@ -306,6 +282,14 @@ impl Holder {
             ToHolder::Put(ask) => transfer::put(&self, stream, ask).await,
             ToHolder::Get { path } => transfer::get(&self, stream, &path).await,
             ToHolder::Status => tell(stream, FromHolder::Status(self.status())).await,
+            ToHolder::Watch { from, seat } => view::view(&self, stream, (from, seat)).await,
+            ToHolder::StopStep { .. } if matches!(self.service, Service::Agent(_)) => {
+                let error = HolderError::Refused {
+                    why: "an agent's step ends with its agent".to_owned(),
+                    remedy: None,
+                };
+                tell(stream, wire::refusal(&error)).await;
+            }
             ToHolder::StopStep { step } => {
                 if let Some(step) = lock(&self.steps).get(&step) {
                     step.cancel.cancel();
@@ -349,7 +333,7 @@ impl Holder {
             },
             idle_timeout_ms: match self.service {
                 Service::Box { idle } => idle.map(millis),
-                Service::Once => None,
+                Service::Once | Service::Agent(_) => None,
             },
         }
     }

@@ -10,9 +10,10 @@
 //! frame over its bound, or one that does not parse, ends the connection.
 
 use super::error::HolderError;
-use crate::protocol::event::Approver;
+use crate::protocol::event::{Approver, Event};
 use crate::protocol::ids::{Digest, RunId, StepNumber};
 use crate::protocol::question::{Answer, QuestionView};
+use crate::protocol::stop::StopReason;
 use crate::tools::ToolStop;
 use crate::tools::bench::Executed;
 use serde::de::DeserializeOwned;
@@ -53,11 +54,13 @@ pub enum ToHolder {
     Status,
     /// Opens: stop one step, whoever asked for it.
     StopStep { step: StepNumber },
+    /// Opens: show an agent's run, but for its first `from` records.
+    Watch { from: u64, seat: Seat },
     /// Opens: stop everything and end.
     Close,
-    /// In an execution: stop it.
+    /// In an execution or of an agent: stop it.
     Cancel,
-    /// In an execution: a person's answer to the last question.
+    /// In an execution or of an agent: a person's answer to the last question.
     Answer { answer: Answer, by: Approver },
 }
 
@@ -96,7 +99,44 @@ pub enum FromHolder {
         digest: Digest,
     },
     Status(HolderStatus),
+    /// To one who watches an agent.
+    Seen {
+        event: Box<Event>,
+        when: When,
+    },
+    /// To one who watches: the question is answered, or nobody wants to know any more.
+    Settled,
+    /// To one who watches, at the end.
+    RunOver(RunOver),
     Done,
+}
+
+/// What whoever watches an agent is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seat {
+    /// A person, who can be asked.
+    Asked,
+    /// Nobody who could answer.
+    Looking,
+}
+
+/// Whether an event is seen as it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum When {
+    Now,
+    /// Read from the record: what streamed besides is not in it.
+    Past,
+}
+
+/// How an agent's run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOver {
+    pub stop: StopReason,
+    /// The model's last words.
+    pub text: String,
+    pub remedy: Option<String>,
+    /// Why the run could not be closed in order.
+    pub unclosed: Option<String>,
 }
 
 /// How an execution ended, as the bench said it.

@@ -4,6 +4,7 @@ use super::chain::{self, Head};
 use super::error::RecordError;
 use super::log::{LogWriter, Stream};
 use super::owner::Owner;
+use super::stored::StoredRun;
 use crate::protocol::event::Event;
 use crate::protocol::ids::{RunId, StepNumber};
 use jiff::Timestamp;
@@ -88,6 +89,11 @@ impl RunRecord {
 
     pub fn run(&self) -> &RunId {
         &self.run
+    }
+
+    /// What there is of it so far, as anyone may read it.
+    pub fn stored(&self) -> StoredRun {
+        StoredRun::new(self.run.clone(), self.dir.clone())
     }
 
     /// The run's folder.

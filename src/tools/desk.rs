@@ -18,7 +18,7 @@ use crate::protocol::event::{Approver, Event};
 use crate::protocol::ids::Digest;
 use crate::protocol::question::{Answer, QuestionBody, QuestionView};
 use crate::record::RunRecord;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,8 @@ pub struct Desk {
     record: Arc<RunRecord>,
     door: Arc<dyn Door>,
     redactor: Redactor,
+    /// Held while an event goes into the record and before the eyes: it is seen in the record's order.
+    order: Arc<Mutex<()>>,
 }
 
 /// How a question ended.
@@ -61,6 +63,7 @@ impl Desk {
             record,
             door,
             redactor: Redactor::default(),
+            order: Arc::default(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Desk {
     /// # Errors
     /// When the record cannot be written: then nothing may be done.
     pub fn emit(&self, event: &Event) -> Result<(), ToolStop> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if event.is_transient() {
             self.door.show(event);
             return Ok(());

@@ -231,7 +231,7 @@ fn whoever_waits_for_a_first_step_leaves_with_one_ctrl_c() {
     env.fumehood().args(close).assert().success();
 }
 
-fn catches_int(child: &Child) -> bool {
+pub(crate) fn catches_int(child: &Child) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
@@ -293,18 +293,6 @@ fn an_attached_terminal_follows_a_log_whose_middle_is_cut() {
     let (_, out, _) = ended(attached);
     assert!(out.starts_with("1\n2\n3\n"), "{}", &out[..100]);
     assert!(out.ends_with("39999\n40000\nthe end\n"));
-}
-
-#[test]
-fn an_agent_does_not_finish_alone_and_says_so() {
-    let env = TestEnv::new();
-    env.fumehood()
-        .args(["run", "--model", "ollama/none"])
-        .args(FINISH)
-        .arg("x")
-        .assert()
-        .code(2)
-        .stderr(predicate::str::contains("on_disconnect"));
 }
 
 /// Two runs that have ended, with what is hard to remove in their workspaces; newest first.

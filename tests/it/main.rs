@@ -7,6 +7,7 @@
     reason = "clippy knows tests by #[test], and not what they share"
 )]
 
+mod agent_finish;
 mod archives;
 mod artifacts;
 mod attack;
@@ -14,6 +15,8 @@ mod bad_input;
 mod boundaries;
 mod boxes;
 mod conformance;
+mod crash;
+mod crowd;
 mod docker;
 mod door;
 mod egress;

@@ -1,7 +1,7 @@
 //! What can be typed after `fumehood box`, and what its process is started with.
 
 use super::SandboxArgs;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -108,6 +108,23 @@ pub(in super::super) struct HoldArgs {
     /// For one execution, which ends it.
     #[arg(long)]
     pub(in super::super) once: bool,
+    /// For an agent with this model; its task is the command.
+    #[arg(long, conflicts_with_all = ["once", "name"])]
+    pub(in super::super) model: Option<String>,
+    #[arg(long, default_value_t = 50)]
+    pub(in super::super) max_turns: u32,
+    #[arg(long)]
+    pub(in super::super) window: Option<u64>,
+    /// Who answers while nobody looks.
+    #[arg(long, value_enum, default_value_t = AnswersArg::Nobody)]
+    pub(in super::super) answers: AnswersArg,
     #[arg(last = true)]
     pub(in super::super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in super::super) enum AnswersArg {
+    Yes,
+    Person,
+    Nobody,
 }

@@ -3,8 +3,10 @@
 use clap::{Args, Subcommand};
 
 const ATTACH: &str = "\
-Ctrl-C stops the step where its run is held by a process of its own (a box, or `on_disconnect = \"finish\"`);
-else it only ends the looking. Exit codes: the step's own, as of `exec`; 125 where it has none.";
+Of an agent's run (`run`, `demo`) all that happens is shown, and what it asks can be answered; of others, and
+with --step, a step's output. Ctrl-C stops the agent or the step where its run is held by a process of its
+own (a box, or `on_disconnect = \"finish\"`); else it only ends the looking. Exit codes: those of `run`; of a
+step its own, as of `exec`; 125 where it has none.";
 
 const GC: &str = "\
 A run's folder holds its record, its logs, and its own workspace where it had one. Folders of yours
@@ -62,13 +64,13 @@ pub(in super::super) enum RunsCommand {
         #[arg(long, value_name = "TIME", default_value = "30s")]
         grace: String,
     },
-    /// Take up a run again: its output so far, then what comes, then its exit code
+    /// Take up a run again: what there was so far, then what comes, then its exit code
     #[command(after_help = ATTACH)]
     Attach {
         /// The run's id, or an unambiguous beginning; `last` is the newest
         #[arg(default_value = "last")]
         run: String,
-        /// One step [default: the newest]
+        /// One step's output [default: the newest's; of an agent's run, all that happens]
         #[arg(long, value_name = "N")]
         step: Option<u32>,
     },

@@ -1,10 +1,11 @@
 //! Starting a holder: this program again, and one line from it when it is up.
 
-use crate::cli::args::SandboxArgs;
+use crate::cli::args::{AnswersArg, RunArgs, SandboxArgs};
 use crate::cli::failure::{self, Failure};
 use crate::holder::BoxName;
 use crate::protocol::ids::RunId;
 use crate::record::StoredRun;
+use clap::ValueEnum;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,7 @@ pub(in super::super) enum Held<'a> {
     },
     /// One execution of this.
     Once(&'a [Vec<u8>]),
+    Agent(&'a RunArgs, AnswersArg),
 }
 
 /// What came of it.
@@ -63,7 +65,7 @@ pub(in super::super) async fn launch(
     cancel: &CancellationToken,
 ) -> Result<Launched, Failure> {
     let own = match hold.service {
-        Held::Box { .. } => failure::SANDBOX,
+        Held::Box { .. } | Held::Agent(..) => failure::SANDBOX,
         Held::Once(_) => failure::EXEC_OWN,
     };
     let mut child = command(&hold)
@@ -105,6 +107,16 @@ fn command(hold: &Hold<'_>) -> Command {
         Held::Once(argv) => {
             command.args(["--once", "--"]);
             command.args(argv.iter().map(|word| OsStr::from_bytes(word)));
+        }
+        Held::Agent(args, answers) => {
+            command.args(["--model", &args.model]);
+            command.args(["--max-turns", &args.max_turns.to_string()]);
+            if let Some(window) = args.window {
+                command.args(["--window", &window.to_string()]);
+            }
+            let answers = answers.to_possible_value();
+            let answers = answers.as_ref().map_or("nobody", |word| word.get_name());
+            command.args(["--answers", answers, "--", &args.task]);
         }
     }
     command

@@ -1,13 +1,17 @@
-//! `runs attach`: a step's output so far, then as it comes, then its exit code.
+//! `runs attach`: a step's output so far, then as it comes, then its exit code. Of an agent's run, all that
+//! happens: see [`look`].
 //!
 //! Read from the run's folder, so that it needs nobody's help: the same for a step that runs, one that
 //! has ended, and one whose process was killed.
 
 use super::{LINE, failed};
+use crate::cli::doors::{Answers, Show};
 use crate::cli::exec::tell;
 use crate::cli::failure::{self, Failure};
+use crate::cli::look::{self, How};
 use crate::cli::outlet::Outlet;
 use crate::cli::{say, signals};
+use crate::config::Config;
 use crate::context::sanitise::visible;
 use crate::holder;
 use crate::protocol::event::Event;
@@ -19,12 +23,32 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio_util::sync::CancellationToken;
 
 /// Between two looks.
 const OFTEN: Duration = Duration::from_millis(50);
 
-pub(super) async fn attach(run: &StoredRun, step: Option<StepNumber>) -> Result<ExitCode, Failure> {
+pub(super) async fn attach(
+    config: &Config,
+    run: &StoredRun,
+    step: Option<StepNumber>,
+) -> Result<ExitCode, Failure> {
     let cancel = signals::cancel_but_leave().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
+    if step.is_none() && run.summary().model.is_some() {
+        let how = How {
+            show: Show::Transcript,
+            answers: Answers::of(false),
+        };
+        return look::to_the_end(config, run, (how, &cancel)).await;
+    }
+    attach_step(run, step, &cancel).await
+}
+
+async fn attach_step(
+    run: &StoredRun,
+    step: Option<StepNumber>,
+    cancel: &CancellationToken,
+) -> Result<ExitCode, Failure> {
     let mut watch = Watch { run, seen: None };
     let begun = tokio::select! {
         begun = begun(&mut watch, step) => begun.map_err(own)?,

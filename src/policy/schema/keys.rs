@@ -364,7 +364,7 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         "lifecycle.on_disconnect",
         ["finish" = OnDisconnect::Finish, "stop" = OnDisconnect::Stop],
         lifecycle.on_disconnect,
-        "What a step does when its terminal goes away or its command is killed"
+        "What a step or an agent does when its terminal goes away or its command is killed"
     ),
     fixed(
         "audit.fail_closed",
