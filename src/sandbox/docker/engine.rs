@@ -23,6 +23,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Seconds until the headers of an answer; a start under load takes its time.
 const CLIENT_TIMEOUT_S: u64 = 120;
 
+/// Characters of an engine's message that are passed on.
+const MAX_WORDS: usize = 600;
+
 /// The oldest API this backend speaks: Engine 20.10.
 const OLDEST_API: (u32, u32) = (1, 41);
 
@@ -116,6 +119,7 @@ impl EngineFacts {
         socket_owner: u32,
     ) -> Result<Self, SandboxError> {
         let name = version.version.clone().unwrap_or_default();
+        refuse_podman(version)?;
         let api = parse_api(version.api_version.as_deref().unwrap_or_default());
         if api < OLDEST_API {
             return Err(unavailable(
@@ -204,6 +208,22 @@ impl EngineFacts {
             pids_limit: true,
             cpu_quota: true,
         }
+    }
+}
+
+/// It speaks the same API and means something else by it: the filter is a path there, files of a tmpfs
+/// cannot be counted, and runtimes are listed that are not there. Nothing weaker is started instead.
+fn refuse_podman(version: &SystemVersion) -> Result<(), SandboxError> {
+    let parts = version.components.iter().flatten();
+    match parts.into_iter().find(|part| part.name.starts_with("Podman")) {
+        None => Ok(()),
+        Some(podman) => Err(unavailable(
+            format!(
+                "the engine is Podman {}, whose API takes neither our system-call filter nor our bounds on files",
+                podman.version
+            ),
+            "use Docker (DOCKER_HOST=unix:///var/run/docker.sock), or `--backend namespace`, which needs no engine".to_owned(),
+        )),
     }
 }
 
@@ -334,7 +354,8 @@ pub(super) fn status(error: &Error) -> Option<u16> {
 /// What an error comes to: what the engine said, or the cause beneath the client's own wrappings.
 fn words(error: &Error) -> String {
     if let Error::DockerResponseServerError { message, .. } = error {
-        return message.clone();
+        // Some say all that they were sent.
+        return message.chars().take(MAX_WORDS).collect();
     }
     let mut deepest: &dyn std::error::Error = error;
     while let Some(cause) = deepest.source() {
@@ -393,6 +414,18 @@ mod tests {
         let error = EngineFacts::from_answers(&version, &info, 0).unwrap_err();
         assert!(error.to_string().contains("API 1.40"), "{error}");
         assert!(error.remedy().unwrap().contains("20.10"));
+    }
+
+    /// As Podman 4.3 answers.
+    #[test]
+    fn podman_is_told_apart_and_refused_with_a_remedy() {
+        let (mut version, info) = answers();
+        version.version = Some("4.3.1".to_owned());
+        version.components.as_mut().unwrap()[0].name = "Podman Engine".to_owned();
+        version.components.as_mut().unwrap()[0].version = "4.3.1".to_owned();
+        let error = EngineFacts::from_answers(&version, &info, 0).unwrap_err();
+        assert!(error.to_string().contains("Podman 4.3.1"), "{error}");
+        assert!(error.remedy().unwrap().contains("--backend namespace"));
     }
 
     #[test]
