@@ -162,7 +162,7 @@ impl Stage {
                 (Box::new(backend), root)
             }
         };
-        Some(Self::on((&*backend, kind), root, ground, change).await)
+        Some(Self::on((backend, kind), root, ground, change).await)
     }
 
     /// On a root of its own: the test image, unpacked once for a build.
@@ -188,11 +188,19 @@ impl Stage {
             reference: "test".to_owned(),
             id,
         };
-        Some(Self::on((&backend, BackendKind::Namespace), root, ground, |_| {}).await)
+        Some(
+            Self::on(
+                (Box::new(backend), BackendKind::Namespace),
+                root,
+                ground,
+                |_| {},
+            )
+            .await,
+        )
     }
 
     async fn on(
-        (backend, kind): (&dyn Backend, BackendKind),
+        (backend, kind): (Box<dyn Backend>, BackendKind),
         root: RootFs,
         dir: TempDir,
         change: impl FnOnce(&mut Policy),
@@ -202,7 +210,7 @@ impl Stage {
         policy.process.stop_grace_ms = 500;
         change(&mut policy);
         let spec = planned(&policy, kind, root, dir.path());
-        let sandbox = Sandbox::start(backend, &spec, &name()).await;
+        let sandbox = Sandbox::start(&*backend, &spec, &name()).await;
         Self {
             policy,
             spec,
