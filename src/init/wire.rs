@@ -24,8 +24,11 @@
 //! Everything that comes from a sandbox is hostile: a frame above the bound of its direction, or one
 //! that does not decode, is a protocol error and ends the sandbox.
 
+#[path = "counted.rs"]
+mod counted;
 #[path = "handed.rs"]
 mod handed;
+pub use counted::{CgroupJoin, WorldCgroup, WorldMemory};
 pub use handed::{SECRETS, SECRETS_ROOM, Secret};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -296,33 +299,6 @@ pub struct WorldDevice {
     pub target: String,
     pub major: u64,
     pub minor: u64,
-}
-
-/// A cgroup to join.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorldCgroup {
-    /// The folder.
-    pub dir: String,
-    pub join: CgroupJoin,
-}
-
-/// How a process gets into a cgroup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CgroupJoin {
-    /// Version 1: it writes `0` to `tasks`, which takes microseconds (`cgroup.procs` takes 10 ms).
-    Tasks,
-    /// Version 2: it is cloned into the folder.
-    Clone,
-}
-
-/// Who counts memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum WorldMemory {
-    /// A memory cgroup charges everything.
-    Charged,
-    /// The host adds up resident sets, which miss what is not mapped: memory that can be held
-    /// without a mapping (memfd, System V segments and queues) is refused.
-    Watched,
 }
 
 /// Who answers for names.
