@@ -1,6 +1,6 @@
 # The doors of a developer. `make test` on a fresh Debian or Ubuntu machine with Rust needs nothing else.
 
-.PHONY: setup test lint bench
+.PHONY: setup test lint bench controls
 
 # What the tests need: engine, image, compiler. Says what it installs and starts; else does nothing.
 setup:
@@ -18,3 +18,7 @@ lint:
 # Figures as ratios to what is measured beside them. Lines that need an engine say where there is none.
 bench:
 	DOCKER_HOST="$$(tests/setup --engine || true)" cargo bench --locked --bench ratios
+
+# Each control taken out of a copy of the sources, and which tests notice: half an hour on two cores.
+controls: setup
+	tests/controls/off

@@ -9,6 +9,7 @@
 //!   runs          against what is around a sandbox: approval, record
 //!   left_behind   against the workspace, and what the person keeps in it
 //!   terminal      against the person's eyes
+//!   switches      what each attempt was seen to be held by (tests/controls)
 //! ```
 
 mod control;
@@ -18,6 +19,7 @@ mod left_behind;
 mod others;
 mod probe;
 mod runs;
+mod switches;
 mod terminal;
 
 use crate::stage;
@@ -35,6 +37,8 @@ macro_rules! suite {
         /// Every probe.
         const PROBES: &[&str] = &[$(stringify!($probe)),*];
         const FLOODS: &[&str] = &[$(stringify!($flood)),*];
+        /// Everything that is tried in each world.
+        const ATTEMPTS: &[&str] = &[$(stringify!($probe),)* $(stringify!($flood),)* $(stringify!($shared),)* $(stringify!($own),)*];
 
         mod namespace {
             use super::*;

@@ -2,10 +2,10 @@
 
 use super::host;
 use super::probe;
-use crate::stage::{Stage, python, sh};
+use crate::stage::{PATIENCE, Stage, python, sh};
 use fumehood::protocol::outcome::Outcome;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// Waits until it is told to end; a signal in between would be seen in its exit.
@@ -20,7 +20,9 @@ print("unharmed")
 pub(crate) async fn another_step_is_out_of_reach(stage: &Stage) {
     let (inside, path) = stage.folder("victim");
     let attack = async {
+        let begun = Instant::now();
         while !path.join("ready").exists() {
+            assert!(begun.elapsed() < PATIENCE, "the victim never began");
             sleep(Duration::from_millis(10)).await;
         }
         let pid: u32 = fs::read_to_string(path.join("ready"))

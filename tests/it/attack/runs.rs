@@ -308,7 +308,7 @@ pub(crate) async fn a_flood_of_log(kind: BackendKind) {
     let Some(run) = Run::open(kind, policy, |_| {}).await else {
         return;
     };
-    let flood = "head -c 64M /dev/zero | tr '\\0' x; echo; yes | head -c 64M >&2; echo the end >&2";
+    let flood = "head -c 64M /dev/zero | tr '\\0' x; echo; yes | head -c 64M >&2; echo the end; echo the end >&2";
     let ran = run.exec(&["/bin/sh", "-c", flood]).await;
     assert!(ran.ok && ran.text.contains("the end"), "{ran:?}");
     assert!(
