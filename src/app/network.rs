@@ -42,11 +42,16 @@ pub(super) fn networked(
         return Ok(None);
     }
     let found = sources::find(&wanted.sources, &places(config));
+    let Found {
+        rules,
+        env,
+        bundles,
+        notes,
+    } = found;
     let authorities = match wanted.ca {
         CaHandIn::None => None,
-        CaHandIn::Host => Some(authorities(config, record)?),
+        CaHandIn::Host => Some(authorities(config, record, bundles)?),
     };
-    let Found { rules, env, notes } = found;
     Ok(Some(Networked {
         facts: NetworkFacts {
             network: together(wanted, rules),
@@ -87,9 +92,13 @@ pub(super) fn outside(config: &Config) -> Result<Outside, AppError> {
     Ok(Outside::new(upstream, proxies.except))
 }
 
-/// A copy of the certificates in the user's bundle.
-fn authorities(config: &Config, record: &RunRecord) -> Result<Source, AppError> {
-    let place = make_authorities(record.dir(), &bundle(config)?)?;
+/// A copy of the certificates in the user's bundle, and in these beside it.
+fn authorities(
+    config: &Config,
+    record: &RunRecord,
+    more: Vec<PathBuf>,
+) -> Result<Source, AppError> {
+    let place = make_authorities(record.dir(), &bundle_with(config, more)?)?;
     Ok(Source {
         path: place.path,
         device: place.device,
@@ -107,44 +116,59 @@ pub(super) fn package_variables(
 
 /// The certificates of the user's bundle: of a file that holds more, no more.
 pub(super) fn bundle(config: &Config) -> Result<String, AppError> {
-    let bundle = config
-        .ca_bundle
-        .clone()
-        .or_else(|| {
-            let there = BUNDLES.iter().map(PathBuf::from);
-            there.into_iter().find(|path| path.is_file())
-        })
-        .ok_or(AppError::NoAuthorities)?;
+    bundle_with(config, Vec::new())
+}
+
+fn bundle_with(config: &Config, more: Vec<PathBuf>) -> Result<String, AppError> {
+    let usual = config.ca_bundle.clone().or_else(|| {
+        let there = BUNDLES.iter().map(PathBuf::from);
+        there.into_iter().find(|path| path.is_file())
+    });
+    let mut bundles: Vec<PathBuf> = usual.into_iter().chain(more).collect();
+    bundles.dedup();
+    if bundles.is_empty() {
+        return Err(AppError::NoAuthorities);
+    }
+    let mut all = Vec::new();
+    for bundle in bundles {
+        for one in read_bundle(&bundle)? {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+    }
+    Ok(all.concat())
+}
+
+/// The certificates in a file that holds at least one.
+fn read_bundle(bundle: &Path) -> Result<Vec<String>, AppError> {
     let unreadable = |source| AppError::Authorities {
-        bundle: bundle.clone(),
+        bundle: bundle.to_owned(),
         source,
     };
-    let size = std::fs::metadata(&bundle).map_err(unreadable)?.len();
+    let size = std::fs::metadata(bundle).map_err(unreadable)?.len();
     let text = match size {
-        0..=MAX_BUNDLE => std::fs::read_to_string(&bundle).map_err(unreadable)?,
+        0..=MAX_BUNDLE => std::fs::read_to_string(bundle).map_err(unreadable)?,
         _ => return Err(unreadable(std::io::ErrorKind::FileTooLarge.into())),
     };
     let certificates = certificates(&text);
-    if certificates.is_empty() {
-        return Err(unreadable(std::io::Error::other("it holds no certificate")));
+    match certificates.is_empty() {
+        true => Err(unreadable(std::io::Error::other("it holds no certificate"))),
+        false => Ok(certificates),
     }
-    Ok(certificates)
 }
 
 /// Only the certificates: a bundle may lie in one file with a key.
-fn certificates(text: &str) -> String {
+fn certificates(text: &str) -> Vec<String> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
-    let mut out = String::new();
+    let mut out = Vec::new();
     let mut rest = text;
     while let Some((_, after)) = rest.split_once(BEGIN) {
         let Some((body, tail)) = after.split_once(END) else {
             break;
         };
-        out.push_str(BEGIN);
-        out.push_str(body);
-        out.push_str(END);
-        out.push('\n');
+        out.push(format!("{BEGIN}{body}{END}\n"));
         rest = tail;
     }
     out
@@ -160,7 +184,7 @@ mod tests {
              -----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----\nnote\n\
              -----BEGIN CERTIFICATE-----\nBBB\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\ncut";
         assert_eq!(
-            certificates(text),
+            certificates(text).concat(),
             "-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----\n\
              -----BEGIN CERTIFICATE-----\nBBB\n-----END CERTIFICATE-----\n"
         );

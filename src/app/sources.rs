@@ -49,6 +49,8 @@ pub(super) struct Found {
     pub(super) rules: Vec<HostRule>,
     /// Told to the tools inside, which see none of these files.
     pub(super) env: BTreeMap<String, String>,
+    /// Files of certificate authorities that a tool is told to trust beside the usual ones.
+    pub(super) bundles: Vec<PathBuf>,
     /// What the user should know.
     pub(super) notes: Vec<String>,
 }
@@ -92,12 +94,23 @@ impl Search<'_> {
         files.extend(environment.get("PIP_CONFIG_FILE").map(PathBuf::from));
         let mut index = None;
         let mut extra = Vec::new();
+        let mut cert = None;
         // The later file wins, a variable over all of them.
         for text in files.iter().filter_map(|path| text(path)) {
             index = ini(&text, "index-url").pop().or(index);
+            cert = ini(&text, "cert").pop().or(cert);
             extra.extend(ini(&text, "extra-index-url"));
         }
         index = environment.get("PIP_INDEX_URL").cloned().or(index);
+        cert = environment.get("PIP_CERT").cloned().or(cert);
+        match cert.map(PathBuf::from) {
+            Some(bundle) if bundle.is_file() => self.found.bundles.push(bundle),
+            Some(bundle) => self.note(format!(
+                "pip trusts the certificates in {}, which is no file: they are not handed in",
+                visible(&bundle.to_string_lossy())
+            )),
+            None => {}
+        }
         if let Some(urls) = environment.get("PIP_EXTRA_INDEX_URL") {
             extra = urls.split_whitespace().map(str::to_owned).collect();
         }

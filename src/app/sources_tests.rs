@@ -178,3 +178,27 @@ fn what_is_no_host_is_said_and_left_out() {
     assert!(found.rules.is_empty() && found.env.is_empty());
     assert!(found.notes[0].contains("file:///srv/index"));
 }
+
+#[test]
+fn the_authorities_that_pip_trusts_are_found_and_one_that_is_no_file_is_said() {
+    let machine = Machine::new(&[("ca.pem", "x"), ("other.pem", "x")], &[]);
+    let at = |name: &str| machine.dir.path().join(name);
+    std::fs::create_dir_all(at("etc")).unwrap();
+    let text = format!("[global]\ncert = {}\n", at("ca.pem").display());
+    std::fs::write(at("etc/pip.conf"), text).unwrap();
+    assert_eq!(machine.find(&[SourceAlias::Pip]).bundles, [at("ca.pem")]);
+    assert!(machine.find(&[SourceAlias::Uv]).bundles.is_empty());
+    let with = |cert: &Path| {
+        let mut places = machine.environment.clone();
+        places.insert("PIP_CERT".to_owned(), cert.display().to_string());
+        Machine {
+            dir: tempfile::tempdir().unwrap(),
+            environment: places,
+        }
+        .find(&[SourceAlias::Pip])
+    };
+    assert_eq!(with(&at("other.pem")).bundles, [at("other.pem")]);
+    let found = with(&at("none.pem"));
+    assert!(found.bundles.is_empty());
+    assert!(found.notes[0].contains("no file"), "{:?}", found.notes);
+}

@@ -21,7 +21,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy_buf, split};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio::task::spawn_local;
@@ -41,6 +41,9 @@ const BUFFER: usize = 16 * 1024;
 
 /// How long the host may take to judge a name, and a client to ask over TCP.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a client may go on sending when the host has said its last word.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// Before it is tried again where no descriptor is left.
 const BREATH: Duration = Duration::from_millis(50);
@@ -121,13 +124,27 @@ impl Egress {
     }
 
     async fn pass_on(&self, mut client: TcpStream, head: &Outbound, _permit: SemaphorePermit<'_>) {
-        let Some(mut stream) = self.open(head).await else {
+        let Some(stream) = self.open(head).await else {
             return;
         };
         // Small messages are the rule at the beginning of a connection.
         let _ = client.set_nodelay(true);
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_host, mut to_host) = split(stream);
+        let up = flow(&mut from_client, &mut to_host);
+        let down = flow(&mut from_host, &mut to_client);
+        tokio::pin!(up, down);
         // Either side may break off; the other is told by the end of its own connection.
-        let _ = copy_bidirectional_with_sizes(&mut client, &mut stream, BUFFER, BUFFER).await;
+        tokio::select! {
+            sent = &mut up => if sent.is_ok() {
+                let _ = down.await;
+            },
+            heard = &mut down => if heard.is_ok() {
+                // A stream that the host has closed takes no more than its window, and says nothing of
+                // it: a client in the middle of an upload would wait for ever.
+                let _ = timeout(LEAVING, up).await;
+            },
+        }
     }
 
     async fn open(&self, head: &Outbound) -> Option<Stream> {
@@ -271,6 +288,15 @@ impl Egress {
         }
         Ok(named.address)
     }
+}
+
+/// One direction, to its end.
+async fn flow(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
+    copy_buf(&mut BufReader::with_capacity(BUFFER, from), to).await?;
+    to.shutdown().await
 }
 
 /// 127.100.0.1 and on: outside of what engines and programs use of the loopback.

@@ -159,9 +159,9 @@ pub struct NetworkPolicy {
     /// Hosts of packages, as the user's own configuration of each tool names them.
     pub sources: Vec<SourceAlias>,
     pub ca: CaHandIn,
-    /// Bytes that may leave a sandbox in its life.
+    /// Bytes that may leave the sandboxes of a run.
     pub upload_bytes: Option<u64>,
-    /// Bytes that may come into it.
+    /// Bytes that may come into them.
     pub download_bytes: Option<u64>,
 }
 

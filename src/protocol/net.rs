@@ -82,7 +82,7 @@ impl fmt::Display for SourceAlias {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     pub allow: Vec<HostRule>,
-    /// Bytes that may leave during the life of the sandbox; `None` is unlimited.
+    /// Bytes that may leave during the run; `None` is unlimited.
     pub upload_bytes: Option<u64>,
     /// Bytes that may come in.
     pub download_bytes: Option<u64>,

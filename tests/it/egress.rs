@@ -7,9 +7,9 @@ use crate::fake_llm::{FakeLlm, Reply, says};
 use crate::git_http::{HttpServer, begin, reply, upload_pack};
 use assert_cmd::Command;
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -17,27 +17,27 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// One user with a policy, and what they reach.
-struct Scene {
-    env: TestEnv,
-    backend: &'static [&'static str],
-    policy: PathBuf,
-    workspace: PathBuf,
+pub(crate) struct Scene {
+    pub(crate) env: TestEnv,
+    pub(crate) backend: &'static [&'static str],
+    pub(crate) policy: PathBuf,
+    pub(crate) workspace: PathBuf,
 }
 
-const NAMESPACE: &[&str] = &["--backend", "namespace"];
-const DOCKER: &[&str] = &["--backend", "docker", "--image", IMAGE];
+pub(crate) const NAMESPACE: &[&str] = &["--backend", "namespace"];
+pub(crate) const DOCKER: &[&str] = &["--backend", "docker", "--image", IMAGE];
 
 /// How a run went, and what it recorded of the network.
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-    events: Vec<Value>,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) events: Vec<Value>,
 }
 
 impl Scene {
     /// `network` is the table of that name, but for its mode.
-    fn new(backend: &'static [&'static str], network: &str) -> Self {
+    pub(crate) fn new(backend: &'static [&'static str], network: &str) -> Self {
         let env = TestEnv::new();
         let policy = env.path("net.toml");
         let text = format!(
@@ -54,7 +54,7 @@ impl Scene {
         }
     }
 
-    fn exec(&self, argv: &[&str]) -> Command {
+    pub(crate) fn exec(&self, argv: &[&str]) -> Command {
         let mut command = self.env.fumehood();
         let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/egress/ca.pem");
         command
@@ -66,30 +66,53 @@ impl Scene {
         command
     }
 
-    fn run(&self, argv: &[&str]) -> Ran {
-        let output = self.exec(argv).output().unwrap();
-        let shown = self
-            .env
-            .fumehood()
-            .args(["runs", "show", "last", "--json"])
-            .output()
-            .unwrap();
+    /// Every event of the last run.
+    pub(crate) fn shown(&self) -> Vec<Value> {
+        let mut command = self.env.fumehood();
+        let output = command.args(["runs", "show", "last", "--json"]).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.map(|line: Value| line["event"].clone()).collect()
+    }
+
+    /// As [`Self::exec`], as the last words of another command.
+    pub(crate) fn exec_under(&self, mut command: std::process::Command, argv: &[&str]) -> Output {
+        let inner = self.exec(argv);
+        let variables = inner
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        command
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_clear()
+            .envs(variables)
+            .current_dir(self.env.path("work"));
+        command.output().unwrap()
+    }
+
+    pub(crate) fn run(&self, argv: &[&str]) -> Ran {
+        self.ran(self.exec(argv).output().unwrap())
+    }
+
+    pub(crate) fn ran(&self, output: Output) -> Ran {
         self.env
             .fumehood()
             .args(["runs", "verify", "last"])
             .assert()
             .success();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let mut events = self.shown();
+        events.retain(|event| event["type"].as_str().unwrap().starts_with("network-"));
         Ran {
             code: output.status.code(),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
-            events: network_events(&text(shown.stdout)),
+            events,
         }
     }
 
     /// A script after the library of attempts; its last line is JSON.
-    fn python(&self, script: &str) -> (Value, Ran) {
+    pub(crate) fn python(&self, script: &str) -> (Value, Ran) {
         let script = format!("from lib import *\n{script}");
         let ran = self.run(&["/usr/bin/python3", "-c", &script]);
         let last = ran.stdout.lines().last().unwrap_or_default();
@@ -99,35 +122,8 @@ impl Scene {
     }
 }
 
-/// Every event about the network, wherever in the shown record it stands.
-fn network_events(text: &str) -> Vec<Value> {
-    fn walk(value: &Value, found: &mut Vec<Value>) {
-        match value {
-            Value::Object(map) => {
-                let kind = map.get("type").and_then(Value::as_str).unwrap_or_default();
-                if kind.starts_with("network-") {
-                    found.push(value.clone());
-                }
-                map.values().for_each(|value| walk(value, found));
-            }
-            Value::Array(values) => values.iter().for_each(|value| walk(value, found)),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    let whole = serde_json::from_str::<Value>(text).into_iter();
-    let lines = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    match whole.len() {
-        0 => lines.for_each(|value| walk(&value, &mut found)),
-        _ => whole.for_each(|value| walk(&value, &mut found)),
-    }
-    found
-}
-
 impl Ran {
-    fn blocked(&self) -> Vec<String> {
+    pub(crate) fn blocked(&self) -> Vec<String> {
         let blocked = self
             .events
             .iter()
@@ -138,7 +134,7 @@ impl Ran {
     }
 
     /// It was refused: recorded, and told to the person.
-    fn must_have_blocked(&self, what: &str) {
+    pub(crate) fn must_have_blocked(&self, what: &str) {
         let said = self.blocked().iter().any(|why| why.contains(what));
         assert!(said, "{what} is not among {:#?}", self.blocked());
         assert!(
@@ -148,7 +144,7 @@ impl Ran {
         );
     }
 
-    fn count(&self, kind: &str) -> usize {
+    pub(crate) fn count(&self, kind: &str) -> usize {
         self.events
             .iter()
             .filter(|event| event["type"] == kind)
@@ -222,11 +218,11 @@ def query(name, kind, tcp=False):
 def done(value): print(json.dumps(value))
 "#;
 
-fn server() -> (HttpServer, u16) {
+pub(crate) fn server() -> (HttpServer, u16) {
     let server = HttpServer::start(|request, stream| match request.target.as_str() {
         "/hello" => reply(stream, "200 OK", &[], b"hello"),
         "/away" => {
-            let headers = [("Location", "http://evil.test/"), ("Content-Length", "0")];
+            let headers = [("Location", "http://away.test/"), ("Content-Length", "0")];
             begin(stream, "302 Found", &headers)
         }
         "/post" => reply(
@@ -241,12 +237,12 @@ fn server() -> (HttpServer, u16) {
     (server, port)
 }
 
-fn port(server: &HttpServer) -> u16 {
+pub(crate) fn port(server: &HttpServer) -> u16 {
     url::Url::parse(&server.url()).unwrap().port().unwrap()
 }
 
 /// The same behind TLS, with a certificate for `pkg.test` and `other.test`.
-fn behind_tls(inner: u16) -> u16 {
+pub(crate) fn behind_tls(inner: u16) -> u16 {
     let chain = CertificateDer::pem_slice_iter(include_bytes!("../data/egress/server.pem"))
         .map(Result::unwrap)
         .collect();
@@ -275,7 +271,7 @@ fn behind_tls(inner: u16) -> u16 {
 }
 
 /// An entry of `allow`: that name, at 127.0.0.1.
-fn here(name: &str, ports: &[u16]) -> String {
+pub(crate) fn here(name: &str, ports: &[u16]) -> String {
     format!("{{ host = \"{name}\", ports = {ports:?}, address = \"127.0.0.1\" }}")
 }
 
@@ -284,17 +280,19 @@ macro_rules! on_both {
     ($($name:ident($backend:ident) $body:block)+) => {
         $(fn $name($backend: &'static [&'static str]) $body)+
         mod namespace {
-            $(#[test] fn $name() { super::$name(super::NAMESPACE); })+
+            $(#[test] fn $name() { super::$name(crate::egress::NAMESPACE); })+
         }
         mod docker {
             $(#[test] fn $name() {
                 if crate::docker::there() {
-                    super::$name(super::DOCKER);
+                    super::$name(crate::egress::DOCKER);
                 }
             })+
         }
     };
 }
+
+pub(crate) use on_both;
 
 on_both! {
     clients_reach_what_is_listed_with_and_without_variables(backend) {
@@ -340,13 +338,16 @@ done([proxied, redirected, resolve("evil.test"), get("http://evil.test/"), reach
         assert!(text(&got[0][0]).starts_with("403 blocked: evil.test:80;"), "{got}");
         assert!(text(&got[0][1]).contains("403 blocked: evil.test:443;"), "{got}");
         assert!(text(&got[0][2]).starts_with("403 blocked: pkg.test:1;"), "{got}");
-        assert!(text(&got[1]).starts_with("403 blocked: evil.test:80;"), "{got}");
+        assert!(text(&got[1]).starts_with("403 blocked: away.test:80;"), "{got}");
         assert_eq!(got[2], "gaierror");
         assert!(text(&got[3]).contains("Name or service not known"), "{got}");
         assert_eq!(got[4], "ConnectionRefusedError");
         assert!(text(&got[5]).contains("Name or service not known"), "{got}");
         ran.must_have_blocked("blocked: evil.test:443; add it to [network] allow or approve it");
         ran.must_have_blocked("blocked: evil.test; add it to [network] allow or approve it");
+        // Where the redirects led to, by the proxy and by name.
+        ran.must_have_blocked("blocked: away.test:80; add it to [network] allow or approve it");
+        ran.must_have_blocked("blocked: away.test; add it to [network] allow or approve it");
         ran.must_have_blocked("blocked: pkg.test:1; the host is listed, this port is not");
         assert!(server.requests().iter().all(|request| request.target == "/away"));
     }
@@ -356,15 +357,26 @@ done([proxied, redirected, resolve("evil.test"), get("http://evil.test/"), reach
         let scene = Scene::new(backend, &format!("allow = [{}]", here("pkg.test", &[plain])));
         let (got, ran) = scene.python(&format!(
             r#"
-spellings = ["127.0.0.1", "2130706433", "0x7f000001", "0x7f.1", "127.1", "0177.0.0.1", "[::1]",
-    "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "169.254.169.254", "[64:ff9b::7f00:1]", "localhost", "127.0.0.1.", "0"]
+spellings = ["127.0.0.1", "2130706433", "0x7f000001", "0X7F.1", "0x7f.1", "127.1", "0177.0.0.1", "017700000001",
+    "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "169.254.169.254",
+    "[64:ff9b::7f00:1]", "[2001:db8::1]", "[fd00:ec2::254]", "localhost", "127.0.0.1.", "0"]
 connect = [raw(f"CONNECT {{s}}:{plain} HTTP/1.1\r\nHost: {{s}}:{plain}\r\n\r\n".encode())[:12] for s in spellings]
 plain = [raw(f"GET http://{{s}}:{plain}/hello HTTP/1.1\r\nHost: {{s}}:{plain}\r\n\r\n".encode())[:12] for s in spellings]
 socks = [raw(b"\5\1\0\5\1\0\1\x7f\0\0\1" + ({plain}).to_bytes(2, "big"))[3:4] == "\2",
     raw(b"\5\1\0\5\1\0\4" + b"\0"*15 + b"\1" + ({plain}).to_bytes(2, "big"))[3:4] == "\2"]
-done([connect, plain, socks])
+done([connect, plain, socks, spellings])
 "#
         ));
+        let blocked = ran.blocked();
+        for spelled in got[3].as_array().unwrap() {
+            let spelled = spelled.as_str().unwrap();
+            // An address is told in its one spelling.
+            let told = match spelled.trim_matches(['[', ']']).parse::<IpAddr>() {
+                Ok(address) if address.to_canonical() == address => address.to_string(),
+                _ => spelled.to_owned(),
+            };
+            assert!(blocked.iter().any(|why| why.contains(&told)), "{told}: {blocked:#?}");
+        }
         for answer in got[0].as_array().unwrap().iter().chain(got[1].as_array().unwrap()) {
             assert!(["HTTP/1.1 403", "HTTP/1.1 400"].contains(&answer.as_str().unwrap()), "{got}");
         }
@@ -416,7 +428,7 @@ done([named, hosts, good])
             "{{ host = \"pkg.test\", ports = [{plain}], methods = [\"GET\"], address = \"127.0.0.1\" }}"
         );
         let scene = Scene::new(backend, &format!("allow = [{rule}, {}]", here("post.test", &[plain])));
-        let (got, _) = scene.python(&format!(
+        let (got, ran) = scene.python(&format!(
             r#"
 at = "http://post.test:{plain}/post"
 host = "Host: post.test:{plain}\r\n"
@@ -431,9 +443,17 @@ tries = [
 refused = [raw((t + hidden).encode())[:12] for t in tries]
 behind = raw((f"POST {{at}} HTTP/1.1\r\n{{host}}Content-Length: 2\r\n\r\nab" + hidden).encode())
 methods = [get("http://pkg.test:{plain}/hello"), get("http://pkg.test:{plain}/post", b"x")[:11]]
-done([refused, behind[:12], behind.count("HTTP/1.1"), methods])
+def meaning(header, host): return raw(f"GET http://{{host}}:{plain}/hello HTTP/1.1\r\nHost: {{host}}:{plain}\r\n{{header}}: DELETE\r\n\r\n".encode())[:12]
+other = [meaning(h, "pkg.test") for h in ("X-HTTP-Method-Override", "x_http_method_override", "X-Method-Override", "X-HTTP-Method")]
+done([refused, behind[:12], behind.count("HTTP/1.1"), methods, other, meaning("X-HTTP-Method-Override", "post.test")])
 "#
         ));
+        for refused in got[4].as_array().unwrap() {
+            assert_eq!(refused, "HTTP/1.1 400", "{got}");
+        }
+        ran.must_have_blocked("its rule names methods, and a header of the request asks for another");
+        // Where no methods are listed there is nothing to get around.
+        assert_eq!(got[5], "HTTP/1.1 200");
         for refused in got[0].as_array().unwrap() {
             assert_eq!(refused, "HTTP/1.1 400", "{got}");
         }
@@ -441,13 +461,13 @@ done([refused, behind[:12], behind.count("HTTP/1.1"), methods])
         assert_eq!(got[3], json!(["hello", "403 blocked"]), "{got}");
         let seen = server.requests();
         assert!(seen.iter().all(|request| request.target != "/hidden"));
-        assert_eq!(seen.len(), 2);
+        assert_eq!(seen.len(), 3);
     }
 
     names_have_one_address_and_nothing_else_leads_out(backend) {
         let (_server, plain) = server();
         let scene = Scene::new(backend, &format!("allow = [{}]", here("pkg.test", &[plain])));
-        let (got, _) = scene.python(
+        let (got, ran) = scene.python(
             r#"
 A, AAAA, TXT, PTR, HTTPS, ANY = 1, 28, 16, 12, 65, 255
 done([
@@ -466,6 +486,9 @@ done([
         assert_eq!((&got[2], &got[3]), (&json!([0, 1]), &json!([0, 0])));
         assert_eq!(got[4], json!([[3, 0], [3, 0], [3, 0], [3, 0], [3, 0]]));
         assert_eq!(got[5], json!([3, 0]));
+        for name in ["evil.test", "pkg.test.evil.test", "a.pkg.test", "secret-data.evil.test"] {
+            ran.must_have_blocked(&format!("blocked: {name}; add it to [network] allow or approve it"));
+        }
         for group in [&got[6], &got[7], &got[8]] {
             for answer in group.as_array().unwrap() {
                 assert_ne!(answer, "reached", "{got}");
@@ -541,7 +564,13 @@ done([len(codes) - len(over), sorted(set(over)), again])
         for index in [format!("http://pkg.test:{plain}/simple"), format!("https://pkg.test:{tls}/simple")] {
             let script = format!("python3 {pip}/pip install --no-cache-dir --target out-{} fume-sample", index.len());
             let mut command = scene.exec(&["/bin/sh", "-c", &script]);
-            let output = command.env("PIP_INDEX_URL", &index).output().unwrap();
+            command.env("PIP_INDEX_URL", &index);
+            if index.starts_with("https") {
+                // Only pip's own configuration names the authority.
+                let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/egress/ca.pem");
+                command.env_remove("SSL_CERT_FILE").env("PIP_CERT", bundle);
+            }
+            let output = command.output().unwrap();
             assert!(output.status.success(), "{index}: {}", String::from_utf8_lossy(&output.stderr));
             // And it runs, without a network.
             let script = format!("import sys; sys.path.insert(0, 'out-{}'); import fume_sample; print(fume_sample.SAID)", index.len());
@@ -578,7 +607,7 @@ out.close()
 }
 
 /// The pip that comes with Python's `ensurepip`, as it is, in the workspace.
-fn bundled_pip(scene: &Scene) -> &'static str {
+pub(crate) fn bundled_pip(scene: &Scene) -> &'static str {
     const FIND: &str = r#"
 import ensurepip, glob, os
 places = [os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), "/usr/share/python-wheels"]

@@ -165,13 +165,13 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         "network.upload_bytes",
         limit(Unit::Bytes, ANY_SIZE),
         Limit(network.upload_bytes),
-        "Bytes that may leave a sandbox in its life"
+        "Bytes that may leave the sandboxes of a run"
     ),
     key!(
         "network.download_bytes",
         limit(Unit::Bytes, ANY_SIZE),
         Limit(network.download_bytes),
-        "Bytes that may come into a sandbox in its life"
+        "Bytes that may come into the sandboxes of a run"
     ),
     key!(
         "limits.wall_time",

@@ -1,4 +1,4 @@
-//! Bytes of a sandbox's whole life, both ways.
+//! Bytes of a whole run, both ways.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

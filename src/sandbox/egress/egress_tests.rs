@@ -10,12 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 #[derive(Default)]
-struct Seen(Mutex<Vec<Report>>);
+struct Seen(Mutex<Vec<Report>>, Mutex<Vec<String>>);
 
 impl Witness for Seen {
     fn note(&self, report: Report) -> bool {
         self.0.lock().unwrap().push(report);
         true
+    }
+
+    fn again(&self, why: &str) {
+        self.1.lock().unwrap().push(why.to_owned());
     }
 }
 
@@ -219,8 +223,9 @@ async fn what_is_not_listed_is_told_and_never_resolved() {
     assert_eq!(answer.as_bytes()[..4], [5, 0, 5, 2]);
     assert_eq!(scene.say(named("evil.test", 443), &[]).await, "");
     assert_eq!(*asked.lock().unwrap(), 0);
-    // The same thing again is not news.
+    // The same thing again is not recorded again, and whoever reads along hears it.
     assert_eq!(scene.seen.blocked(), [why]);
+    assert_eq!(*scene.seen.1.lock().unwrap(), [why, why]);
 }
 
 #[tokio::test]
@@ -374,6 +379,36 @@ async fn only_the_methods_listed_get_through() {
     all(&mut sealed).await;
     assert!(heard.lock().unwrap().is_empty());
     assert!(scene.proxy(&ask("GET")).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn no_header_means_another_method_where_methods_are_listed() {
+    let (port, heard) = server(HELLO).await;
+    let mut get = pinned("get.test", port);
+    get.methods = vec!["GET".to_owned()];
+    let scene = scene(vec![get, pinned("any.test", port)]);
+    let ask = |host: &str, header: &str| {
+        format!("GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n{header}\r\n\r\n")
+    };
+    for header in [
+        "X-HTTP-Method-Override: DELETE",
+        "x-http-method-override: GET",
+        "X_HTTP_Method_Override: PUT",
+        "X-Method-Override: POST",
+        "X-HTTP-Method: PATCH",
+    ] {
+        let answer = scene.proxy(&ask("get.test", header)).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{header}: {answer}");
+    }
+    assert!(heard.lock().unwrap().is_empty());
+    assert!(scene.seen.blocked()[0].contains("asks for another"));
+    // The counterparts: another header, and a host without such a rule.
+    for (host, header) in [
+        ("get.test", "X-Method: DELETE"),
+        ("any.test", "X-HTTP-Method-Override: DELETE"),
+    ] {
+        assert!(scene.proxy(&ask(host, header)).await.ends_with("hello"));
+    }
 }
 
 #[tokio::test]
@@ -603,7 +638,8 @@ async fn a_flood_of_names_is_bounded_and_says_that_more_may_hide_behind_it() {
     }
     let blocked = scene.seen.blocked();
     assert_eq!(blocked.len(), 256);
-    let not_told = |why: &&String| why.contains("what else is blocked in this sandbox is not told");
+    let not_told = |why: &&String| why.contains("what else is blocked in this run is not told");
     assert_eq!(blocked.iter().filter(not_told).count(), 1);
     assert!(not_told(&blocked.last().unwrap()));
+    assert_eq!(scene.seen.1.lock().unwrap().len(), 400 - 256);
 }

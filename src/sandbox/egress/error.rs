@@ -49,7 +49,7 @@ pub(super) enum Refused {
     Bytes { at: String, way: Way },
     #[error("blocked: {at}; more than {limit} connections at one time")]
     Crowded { at: String, limit: usize },
-    #[error("blocked: {at}; more than {limit} connections in the life of a sandbox")]
+    #[error("blocked: {at}; more than {limit} connections in the life of a run")]
     TooMany { at: String, limit: u64 },
     #[error("blocked: {at}; it could not be recorded")]
     Unrecorded { at: String },

@@ -22,6 +22,13 @@ const HOP_BY_HOP: [&str; 11] = [
     "upgrade",
 ];
 
+/// Headers by which a request means another method than it says, to many a server.
+const OVERRIDES: [&str; 3] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];
+
 /// A request's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Request {
@@ -120,7 +127,9 @@ pub(super) fn answer(head: &[u8], method: &str) -> Result<Answer, &'static str> 
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) | Err(_) => return Err("its head cannot be read"),
     }
-    let status = parsed.code.ok_or("it has no status")?;
+    // `050` is three digits as well, and would be written as two.
+    let status = parsed.code.filter(|code| *code >= 100);
+    let status = status.ok_or("it has no status")?;
     if status == 101 {
         return Err("it changes to another protocol");
     }
@@ -154,6 +163,14 @@ pub(super) fn answer(head: &[u8], method: &str) -> Result<Answer, &'static str> 
 }
 
 impl Request {
+    /// Whether a header names another method. Some servers take `_` for `-` in names.
+    pub(super) fn overrides_its_method(&self) -> bool {
+        self.headers.iter().any(|(name, _)| {
+            let name = name.to_ascii_lowercase().replace('_', "-");
+            OVERRIDES.contains(&name.as_str())
+        })
+    }
+
     /// What the host is sent: written anew, one request, one connection.
     pub(super) fn written(&self, host: &str, path: &str) -> Vec<u8> {
         let mut out = format!("{} {path} HTTP/1.1\r\n", self.method).into_bytes();

@@ -143,6 +143,12 @@ fn judge<'r>(
         Form::Tunnel(of) => return Err(nested(of)),
     };
     let allowed = egress.decide(&host, port, Method::Named(&request.method))?;
+    if !allowed.rule.methods.is_empty() && request.overrides_its_method() {
+        return Err(Refused::Request {
+            at: joined(&allowed.host, port),
+            why: "its rule names methods, and a header of the request asks for another",
+        });
+    }
     if let Some(named) = &request.host {
         same(named, &host, port)?;
     }

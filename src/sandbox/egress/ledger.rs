@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Different refusals that are told; the same again is not news.
 const MAX_REFUSALS: usize = 256;
 
-/// Connections in the life of a sandbox: each is two records.
+/// Connections of a run: each is two records.
 const MAX_CONNECTIONS: u64 = 20_000;
 
 /// Who is told.
@@ -18,6 +18,9 @@ const MAX_CONNECTIONS: u64 = 20_000;
 /// Contract: `note` returns when it is recorded; `false` where it cannot be, and then nothing is done.
 pub trait Witness: Send + Sync {
     fn note(&self, report: Report) -> bool;
+
+    /// The same was blocked before, or too much was to tell it: it is not recorded.
+    fn again(&self, _why: &str) {}
 }
 
 /// One thing that happened.
@@ -77,11 +80,12 @@ impl Ledger {
         {
             let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             if refusals.len() >= MAX_REFUSALS || !refusals.insert(why.clone()) {
-                return;
+                drop(refusals);
+                return self.witness.again(&why);
             }
             // Whoever asks for many names could hide one behind them: a reader is told so.
             if refusals.len() == MAX_REFUSALS {
-                why += "; that makes many, and what else is blocked in this sandbox is not told";
+                why += "; that makes many, and what else is blocked in this run is not told";
             }
         }
         // It is refused all the same where it cannot be recorded.

@@ -82,7 +82,8 @@ impl Grants {
     }
 }
 
-/// What one sandbox may reach, and how.
+/// What the sandboxes of one run may reach, and how: its bytes, connections and refusals are counted
+/// over all of them, so that a sandbox that ends and is replaced begins nothing anew.
 pub struct Egress {
     allow: Vec<HostRule>,
     grants: Grants,
@@ -108,14 +109,13 @@ impl Egress {
     }
 
     /// Serves what init opens, until the sandbox is gone; then everything that is open is cut.
-    pub(super) async fn serve(self, mut streams: mpsc::Receiver<Duplex>) {
-        let egress = Arc::new(self);
+    pub(super) async fn serve(self: Arc<Self>, mut streams: mpsc::Receiver<Duplex>) {
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
                 stream = streams.recv() => {
                     let Some(stream) = stream else { return };
-                    open.spawn(Arc::clone(&egress).take(stream, open.len()));
+                    open.spawn(Arc::clone(&self).take(stream, open.len()));
                 }
                 Some(_) = open.join_next() => {}
             }

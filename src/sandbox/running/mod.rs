@@ -75,7 +75,7 @@ impl Drop for Outside {
     }
 }
 
-fn connect(egress: Option<Egress>) -> (Option<mpsc::Sender<Duplex>>, Outside) {
+fn connect(egress: Option<Arc<Egress>>) -> (Option<mpsc::Sender<Duplex>>, Outside) {
     let Some(egress) = egress else {
         return (None, Outside(None));
     };
@@ -120,7 +120,7 @@ impl Sandbox {
         backend: &dyn Backend,
         spec: &SandboxSpec,
         name: &str,
-        egress: Option<Egress>,
+        egress: Option<Arc<Egress>>,
     ) -> Result<Self, SandboxError> {
         let began = Instant::now();
         if spec.network.is_some() != egress.is_some() {

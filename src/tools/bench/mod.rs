@@ -76,6 +76,8 @@ pub struct Bench {
     memory: Mutex<Memory>,
     /// Hosts that a person approved.
     grants: Grants,
+    /// Where a network of the policy's leads: one for the run, as its limits are the run's.
+    egress: Option<Arc<Egress>>,
     blocked: Blocked,
     handed: Mutex<Handed>,
     steps: AtomicU32,
@@ -142,14 +144,30 @@ impl Bench {
     /// # Errors
     /// When the policy's artifact globs make no sense.
     pub fn new(setup: BenchSetup) -> Result<Self, WorkspaceError> {
+        let grants = Grants::default();
+        let blocked = Blocked::default();
+        let egress = setup.spec.network.as_ref().map(|network| {
+            let witness = Told {
+                desk: setup.desk.clone(),
+                blocked: blocked.clone(),
+            };
+            let outside = setup.outside.clone();
+            Arc::new(Egress::new(
+                network,
+                grants.clone(),
+                outside,
+                Arc::new(witness),
+            ))
+        });
         Ok(Self {
             policy_digest: setup.policy.digest(),
             artifacts: Arc::new(Artifacts::new(&setup.policy.artifacts.include)?),
             setup: Arc::new(setup),
             sandbox: Mutex::new(None),
             memory: Mutex::default(),
-            grants: Grants::default(),
-            blocked: Blocked::default(),
+            grants,
+            egress,
+            blocked,
             handed: Mutex::default(),
             steps: AtomicU32::new(0),
             meter: OnceCell::new(),
@@ -262,16 +280,6 @@ impl Bench {
         at
     }
 
-    fn egress(&self) -> Option<Egress> {
-        let network = self.setup.spec.network.as_ref()?;
-        let witness = Told {
-            desk: self.setup.desk.clone(),
-            blocked: self.blocked.clone(),
-        };
-        let (grants, outside) = (self.grants.clone(), self.setup.outside.clone());
-        Some(Egress::new(network, grants, outside, Arc::new(witness)))
-    }
-
     /// Ends the sandbox, if one was started.
     pub async fn end(&self) -> Result<(), ToolStop> {
         let Some(sandbox) = self.sandbox.lock().await.take() else {
@@ -296,9 +304,10 @@ impl Bench {
         } = &*self.setup;
         let n = self.sandboxes.fetch_add(1, Ordering::Relaxed) + 1;
         let name = sandbox_name(*owner, run, n);
-        let sandbox = Sandbox::start_connected(&*self.setup.backend, spec, &name, self.egress())
-            .await
-            .map_err(broken)?;
+        let sandbox =
+            Sandbox::start_connected(&*self.setup.backend, spec, &name, self.egress.clone())
+                .await
+                .map_err(broken)?;
         self.setup.desk.emit(&Event::SandboxStarted {
             name,
             backend: spec.backend,

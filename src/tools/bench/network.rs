@@ -71,4 +71,9 @@ impl Witness for Told {
         };
         self.desk.emit(&event).is_ok()
     }
+
+    /// News to nobody but the model, whose next step met it again.
+    fn again(&self, why: &str) {
+        self.blocked.push(why);
+    }
 }
