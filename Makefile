@@ -1,6 +1,6 @@
 # The doors of a developer. `make test` on a fresh Debian or Ubuntu machine with Rust needs nothing else.
 
-.PHONY: setup test lint bench controls
+.PHONY: setup test lint bench controls fuzz
 
 # What the tests need: engine, image, compiler. Says what it installs and starts; else does nothing.
 setup:
@@ -22,3 +22,7 @@ bench:
 # Each control taken out of a copy of the sources, and which tests notice: half an hour on two cores.
 controls: setup
 	tests/controls/off
+
+# Each fuzz target for a minute (`SECONDS_EACH=600 make fuzz`), on the stable toolchain; needs cargo-fuzz.
+fuzz:
+	@fuzz/run

@@ -35,6 +35,9 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod context;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod holder;
 pub mod images;
 pub mod llm;

@@ -5,6 +5,8 @@
 
 pub mod budget;
 pub mod doom_loop;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod history;
 mod line;
 pub mod prompt;

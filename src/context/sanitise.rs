@@ -259,7 +259,7 @@ fn escaped(c: char) -> String {
 }
 
 /// Characters that reorder the text around them, or carry text that nobody sees.
-fn deceives(c: char) -> bool {
+pub(super) fn deceives(c: char) -> bool {
     matches!(c,
         '\u{61c}' | '\u{200e}' | '\u{200f}'       // marks that set a direction
         | '\u{202a}'..='\u{202e}'                 // embeddings and overrides

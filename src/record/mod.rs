@@ -28,6 +28,8 @@
 pub mod chain;
 mod error;
 mod follow;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod gone;
 mod log;
 mod owner;

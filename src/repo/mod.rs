@@ -17,6 +17,8 @@ mod body;
 mod client;
 mod error;
 mod fetch;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod judge;
 mod lay_down;
 mod link;

@@ -96,6 +96,18 @@ impl Scanner {
         }
     }
 
+    /// Bytes that its objects unfold to so far.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn unfolded(&self) -> u64 {
+        self.scan.unfolded
+    }
+
+    /// Whether its end was seen.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.scan.state, State::End)
+    }
+
     /// Looks at the next bytes.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while let Some((&first, rest)) = bytes.split_first() {

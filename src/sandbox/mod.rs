@@ -18,6 +18,8 @@ pub mod egress;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod finding;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod gpu;
 pub mod init_binary;
 mod last_words;

@@ -34,6 +34,8 @@ mod stream;
 mod texts;
 mod traps;
 mod unpack;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use unpack::fuzz;
 mod walk;
 
 pub use artifacts::Artifacts;

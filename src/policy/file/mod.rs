@@ -11,6 +11,8 @@
 
 mod compose;
 mod entry;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod gpu;
 mod layer;
 mod network;

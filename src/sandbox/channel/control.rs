@@ -29,7 +29,7 @@ const MAX_REASON: usize = 500;
 pub(super) struct Pulse(AtomicU64);
 
 impl Pulse {
-    fn beat(&self) -> ToInit {
+    pub(super) fn beat(&self) -> ToInit {
         ToInit::Ping {
             seq: self.0.fetch_add(1, Ordering::Relaxed) + 1,
         }
@@ -109,7 +109,7 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<(
     to.flush().await
 }
 
-async fn heed_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<(), Over> {
+pub(super) async fn heed_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<(), Over> {
     match read(from).await? {
         FromInit::Hello { version } if version == PROTOCOL_VERSION => Ok(()),
         FromInit::Hello { version } => Err(Over::Protocol(format!(
@@ -123,7 +123,11 @@ async fn heed_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<(), Over> {
     }
 }
 
-async fn heed(from: &mut (impl AsyncRead + Unpin), ledger: &Mutex<Ledger>, pulse: &Pulse) -> Over {
+pub(super) async fn heed(
+    from: &mut (impl AsyncRead + Unpin),
+    ledger: &Mutex<Ledger>,
+    pulse: &Pulse,
+) -> Over {
     let limit = Duration::from_millis(DEADMAN_MS);
     let mut pong = 0;
     let mut alive = Instant::now();

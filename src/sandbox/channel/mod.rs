@@ -16,6 +16,8 @@ mod control;
 mod driver;
 #[cfg(test)]
 pub(super) mod far_end;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod ledger;
 mod over;
 mod stream;

@@ -22,6 +22,8 @@ mod chunks;
 mod client;
 mod dial;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod head;
 mod hello;
 mod http;

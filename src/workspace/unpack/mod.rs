@@ -10,6 +10,8 @@
 //! attribute or device of an archive comes through. Names are taken as the bytes they are.
 
 mod entry;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod ground;
 mod meter;
 
