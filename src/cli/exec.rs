@@ -13,6 +13,7 @@ use super::request;
 use super::signals;
 use crate::app::{self, RunStart, SandboxRequest};
 use crate::config::Config;
+use crate::context::sanitise::visible;
 use crate::policy::action::Origin;
 use crate::policy::model::OnDisconnect;
 use crate::protocol::outcome::{Exit, Outcome};
@@ -170,6 +171,10 @@ pub(super) fn tell(exit: &Exit) {
     match exit.outcome {
         Outcome::Code(_) | Outcome::Signal(_) => {}
         outcome => super::say(&format!("fumehood: {outcome}")),
+    }
+    // One that coped with a limit has nothing to be told; the record has it.
+    for reached in exit.reached.iter().filter(|_| !exit.outcome.is_success()) {
+        super::say(&format!("fumehood: {}", visible(&reached.to_string())));
     }
     if leftovers > 0 && std::io::stderr().is_terminal() {
         let left = match leftovers {

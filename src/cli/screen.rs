@@ -174,9 +174,7 @@ impl Screen {
                 ..
             } => vec![decided(*allowed, approver, why)],
             Event::SandboxStarted { .. } => sandbox_up(event),
-            Event::StepEnded {
-                exit, log_dropped, ..
-            } => step_ended(exit, *log_dropped),
+            Event::StepEnded { exit, .. } => step_ended(exit),
             Event::StepNotStarted { why, .. } => vec![format!("    {RED}not started{RED:#} {why}")],
             Event::CloneStarted { .. } | Event::CloneProgress { .. } => Vec::new(),
             Event::CloneEnded { .. } => cloned(event),
@@ -290,7 +288,7 @@ fn decided(allowed: bool, approver: &Approver, why: &str) -> String {
     }
 }
 
-fn step_ended(exit: &Exit, dropped: u64) -> Vec<String> {
+fn step_ended(exit: &Exit) -> Vec<String> {
     let style = match exit.outcome {
         Outcome::Code(0) => GREEN,
         _ => RED,
@@ -311,11 +309,8 @@ fn step_ended(exit: &Exit, dropped: u64) -> Vec<String> {
             usage.leftovers
         ));
     }
-    if dropped > 0 {
-        lines.push(format!(
-            "    {DIM}{dropped} bytes of output are not on disk (limits.log_bytes){DIM:#}"
-        ));
-    }
+    let said = exit.reached.iter();
+    lines.extend(said.map(|one| format!("    {YELLOW}limit{YELLOW:#} {}", one.text)));
     lines
 }
 

@@ -248,6 +248,9 @@ fn step_ended(exit: &Exit, log_dropped: u64, changed: &[String]) -> Option<Said>
     if log_dropped > 0 {
         text.push_str(&format!(", {log_dropped} bytes of output not kept"));
     }
+    for reached in &exit.reached {
+        text.push_str(&format!("\nlimit: {}", visible(&reached.text)));
+    }
     match changed {
         [] => {}
         [one] => text.push_str(&format!("\nchanged: {}", visible(one))),
@@ -349,6 +352,7 @@ pub(super) fn collected(event: &Event) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::protocol::ids::StepNumber;
+    use crate::protocol::limit::{Evidence, Limit, Reached};
     use crate::protocol::outcome::{Outcome, Usage};
 
     fn plain(event: &Event) -> String {
@@ -376,6 +380,11 @@ mod tests {
                     max_rss: 3 << 20,
                     ..Usage::default()
                 },
+                reached: vec![Reached {
+                    limit: Limit::Memory,
+                    evidence: Evidence::Seen,
+                    text: "limits.memory = 4MiB: a\u{1b}[2Jb".into(),
+                }],
             },
             log: String::new(),
             log_dropped: 0,
@@ -384,6 +393,7 @@ mod tests {
         assert_eq!(
             plain(&ended),
             "    1.500  ✗ ended      killed: out of memory, 4.2 s, 3 MiB at most\n\
+             \x20                       limit: limits.memory = 4MiB: a\\u{1b}[2Jb\n\
              \x20                       changed: a and 1 more\n"
         );
     }

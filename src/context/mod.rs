@@ -9,6 +9,7 @@ pub mod doom_loop;
 pub(crate) mod fuzz;
 pub mod history;
 mod line;
+pub mod listen;
 pub mod prompt;
 pub mod redact;
 pub mod sanitise;

@@ -28,6 +28,7 @@ mod prepare;
 mod process;
 mod program;
 mod pump;
+mod room;
 mod secrets;
 mod serve;
 mod step;

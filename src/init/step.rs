@@ -6,6 +6,7 @@ use crate::oom;
 use crate::process;
 use crate::program::Program;
 use crate::pump;
+use crate::room;
 use crate::serve::Sandbox;
 use crate::streams::StepStreams;
 use crate::wire::{FromInit, StartError, StartStep, StepExit};
@@ -139,6 +140,8 @@ fn exit(step: u32, ended: Ended, oom_before: Option<u64>) -> StepExit {
         system_us: ended.system_us,
         max_rss_kib: ended.max_rss_kib,
         oom_kills,
+        tmp: room::of(c"/tmp"),
+        shm: room::of(c"/dev/shm"),
     }
 }
 

@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version both ends must share; they are built together, so a difference is a stale binary.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Largest frame init may send, in bytes.
 pub const MAX_FROM_INIT: usize = 64 * 1024;
@@ -226,6 +226,19 @@ pub struct StepExit {
     pub max_rss_kib: u64,
     /// Kills by the memory controller that init itself could see (`None` where no cgroup is visible).
     pub oom_kills: Option<u64>,
+    /// What was left in `/tmp` and `/dev/shm` when it ended; `None` where they could not be asked.
+    pub tmp: Option<Room>,
+    pub shm: Option<Room>,
+}
+
+/// A file system of its own: how much of it there is, and how much is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Bytes.
+    pub size: u64,
+    pub left: u64,
+    pub inodes: u64,
+    pub inodes_left: u64,
 }
 
 /// The two ways a Linux process ends.

@@ -4,6 +4,7 @@ pub mod control;
 pub mod device;
 pub mod event;
 pub mod ids;
+pub mod limit;
 pub mod message;
 pub mod net;
 pub mod outcome;

@@ -1,6 +1,7 @@
 //! How a program ended. "We failed to run it" is `sandbox::SandboxError`, another type.
 
 use super::device::GpuUse;
+use super::limit::Reached;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -16,8 +17,12 @@ pub enum Outcome {
     OutOfMemory,
     /// Still alive at the wall-time limit.
     TimedOut,
-    /// The workspace grew over its bytes or files.
+    /// The workspace grew over its bytes.
     DiskFull,
+    /// The workspace grew over its number of files.
+    TooManyFiles,
+    /// The disk of the workspace came near its end: what is left is for everybody else.
+    DiskLow,
     /// Stopped by a person.
     Cancelled,
 }
@@ -29,7 +34,7 @@ impl Outcome {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128 + signal,
-            Self::OutOfMemory | Self::DiskFull => 137,
+            Self::OutOfMemory | Self::DiskFull | Self::TooManyFiles | Self::DiskLow => 137,
             Self::TimedOut => 124,
             Self::Cancelled => 130,
         }
@@ -47,9 +52,9 @@ impl fmt::Display for Outcome {
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
             Self::OutOfMemory => f.write_str("killed: out of memory"),
             Self::TimedOut => f.write_str("killed: time limit reached"),
-            Self::DiskFull => f.write_str(
-                "killed: workspace over its size or file count, or its disk nearly full",
-            ),
+            Self::DiskFull => f.write_str("killed: workspace over its size"),
+            Self::TooManyFiles => f.write_str("killed: workspace over its number of files"),
+            Self::DiskLow => f.write_str("killed: the disk of the workspace is nearly full"),
             Self::Cancelled => f.write_str("stopped on request"),
         }
     }
@@ -81,4 +86,7 @@ pub struct Usage {
 pub struct Exit {
     pub outcome: Outcome,
     pub usage: Usage,
+    /// Limits it came up against, whether or not it ended by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reached: Vec<Reached>,
 }

@@ -1,5 +1,6 @@
 //! What every backend gives: a word for each control, and a started init.
 
+use super::counts::Counts;
 use super::wire;
 use crate::protocol::control::{Control, Controls, Strength};
 use crate::protocol::spec::{BackendKind, SandboxSpec};
@@ -34,8 +35,8 @@ pub struct Started {
 /// kills everything and ends by itself.
 #[async_trait]
 pub trait Lease: Send + Sync {
-    /// Kills by the kernel's memory controller since the start; `None` where nothing counts them.
-    async fn oom_kills(&self) -> Option<u64>;
+    /// What the kernel counts for it.
+    async fn counts(&self) -> Counts;
     /// Resident bytes of all processes, where memory is *watched* (no controller); else `None`.
     async fn resident(&self) -> Option<u64>;
     /// The last words of init or of the engine, for an error message; empty when there are none.

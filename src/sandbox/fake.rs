@@ -6,6 +6,7 @@
 
 use super::backend::{Backend, Lease, SandboxError, Started};
 use super::channel::far_end::{self, FarEnd, FarStream, FarStreams};
+use super::counts::Counts;
 use super::wire::{
     self, FromInit, PROTOCOL_VERSION, StartError, StartStep, StepExit, StepLimits, StreamHead,
     ToInit, WaitStatus,
@@ -43,6 +44,7 @@ pub(crate) struct FakeBackend {
 #[derive(Clone)]
 pub(crate) struct Gauges {
     oom_kills: Arc<AtomicU64>,
+    pids_refused: Arc<AtomicU64>,
     resident: Arc<AtomicU64>,
     last_words: Arc<Mutex<String>>,
     /// True while init runs.
@@ -149,6 +151,7 @@ impl Default for Gauges {
     fn default() -> Self {
         Self {
             oom_kills: Arc::new(AtomicU64::new(UNKNOWN)),
+            pids_refused: Arc::new(AtomicU64::new(UNKNOWN)),
             resident: Arc::new(AtomicU64::new(UNKNOWN)),
             last_words: Arc::default(),
             alive: Arc::new(watch::Sender::new(false)),
@@ -160,6 +163,10 @@ impl Default for Gauges {
 impl Gauges {
     pub(crate) fn set_oom_kills(&self, count: u64) {
         self.oom_kills.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_pids_refused(&self, count: u64) {
+        self.pids_refused.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn set_resident(&self, bytes: u64) {
@@ -220,8 +227,12 @@ struct FakeLease(Gauges);
 
 #[async_trait]
 impl Lease for FakeLease {
-    async fn oom_kills(&self) -> Option<u64> {
-        known(&self.0.oom_kills)
+    async fn counts(&self) -> Counts {
+        Counts {
+            oom_kills: known(&self.0.oom_kills),
+            pids_refused: known(&self.0.pids_refused),
+            ..Counts::default()
+        }
     }
 
     async fn resident(&self) -> Option<u64> {
@@ -387,5 +398,7 @@ pub(crate) fn exit(step: u32, status: WaitStatus, killed: bool) -> StepExit {
         system_us: 500,
         max_rss_kib: 2,
         oom_kills: None,
+        tmp: None,
+        shm: None,
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod backend;
 mod channel;
+pub mod counts;
 pub mod docker;
 pub mod egress;
 #[cfg(test)]

@@ -162,6 +162,9 @@ fn report(exit: &Exit, (changed, blocked): (&[String], &[String]), output: &str)
         text.push_str(advice);
         text.push('\n');
     }
+    for reached in &exit.reached {
+        text.push_str(&format!("limit: {reached}\n"));
+    }
     for gpu in &exit.usage.gpus {
         text.push_str(&format!("{gpu}\n"));
     }
@@ -197,17 +200,14 @@ fn report(exit: &Exit, (changed, blocked): (&[String], &[String]), output: &str)
 /// What the model can do about an end that the program did not choose.
 fn advice(outcome: Outcome) -> Option<&'static str> {
     match outcome {
-        Outcome::Code(_) => None,
+        // The limit says it.
+        Outcome::Code(_)
+        | Outcome::OutOfMemory
+        | Outcome::TimedOut
+        | Outcome::DiskFull
+        | Outcome::TooManyFiles
+        | Outcome::DiskLow => None,
         Outcome::Signal(_) => Some("It crashed, or was ended by a signal of its own."),
-        Outcome::OutOfMemory => Some(
-            "The memory limit of the sandbox was reached: use smaller batches, fewer workers, or a smaller model.",
-        ),
-        Outcome::TimedOut => Some(
-            "The time limit was reached: do less work in one go, save checkpoints, or give a larger timeout within the policy.",
-        ),
-        Outcome::DiskFull => {
-            Some("The workspace limit was reached: write less, and delete what is not needed.")
-        }
         Outcome::Cancelled => Some("A person stopped it."),
     }
 }

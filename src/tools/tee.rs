@@ -2,9 +2,10 @@
 //! along.
 //!
 //! ```text
-//!   bytes ─▶ redacted ─▶ log ─▶ next          --raw: next gets the very bytes, the log does not
+//!   bytes ─▶ redacted ─▶ log, ear ─▶ next          --raw: next gets the very bytes, the log does not
 //! ```
 
+use super::bench::Ear;
 use crate::context::redact::{Redacting, Redactor};
 use crate::record::LogWriter;
 use std::collections::BTreeSet;
@@ -27,6 +28,7 @@ pub enum Passing {
 /// neither does this, and the program feels it.
 pub(super) struct Tee<'a> {
     log: LogWriter,
+    ear: Ear,
     next: &'a mut (dyn AsyncWrite + Send + Unpin),
     passing: Passing,
     /// `None` where there is nothing to look for.
@@ -37,12 +39,13 @@ pub(super) struct Tee<'a> {
 
 impl<'a> Tee<'a> {
     pub(super) fn new(
-        log: LogWriter,
+        (log, ear): (LogWriter, Ear),
         next: &'a mut (dyn AsyncWrite + Send + Unpin),
         (redactor, passing): (&Redactor, Passing),
     ) -> Self {
         Self {
             log,
+            ear,
             next,
             passing,
             redacting: (!redactor.is_idle()).then(|| redactor.stream()),
@@ -54,6 +57,7 @@ impl<'a> Tee<'a> {
     /// held of a stream that was cut off is in the log alone.
     pub(super) fn into_log(mut self) -> (LogWriter, BTreeSet<String>) {
         self.decide(Redacting::finish);
+        self.ear.finish();
         let found = self.redacting.map(|redacting| redacting.found().clone());
         (self.log, found.unwrap_or_default())
     }
@@ -65,10 +69,15 @@ impl<'a> Tee<'a> {
         };
         let mut decided = Vec::new();
         give(redacting, &mut decided);
-        self.log.put(&decided);
+        self.keep(&decided);
         if self.passing == Passing::Redacted {
             self.pending.extend_from_slice(&decided);
         }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.log.put(bytes);
+        self.ear.hear(bytes);
     }
 
     /// The bytes as they are to `next`, and then to the log.
@@ -78,7 +87,7 @@ impl<'a> Tee<'a> {
         let logged = &bytes[..*taken.as_ref().unwrap_or(&bytes.len())];
         match self.redacting {
             Some(_) => self.decide(|redacting, out| redacting.push(logged, out)),
-            None => self.log.put(logged),
+            None => self.keep(logged),
         }
         Poll::Ready(taken)
     }
@@ -135,6 +144,7 @@ mod tests {
     use super::*;
     use crate::context::redact::Known;
     use crate::protocol::ids::StepNumber;
+    use crate::tools::bench::Heard;
     use crate::record::{RunStore, Stream, new_run_id};
     use tokio::io::AsyncWriteExt;
 
@@ -169,6 +179,10 @@ mod tests {
             .unwrap()
     }
 
+    fn to(home: &tempfile::TempDir) -> (LogWriter, Ear) {
+        (log(home), Heard::default().ear())
+    }
+
     fn redactor() -> Redactor {
         let mut known = Known::default();
         known.add("KEY", b"hf_12345678");
@@ -180,7 +194,7 @@ mod tests {
         for redactor in [Redactor::default(), redactor()] {
             let home = tempfile::tempdir().unwrap();
             let mut narrow = Narrow(Vec::new(), 12);
-            let mut tee = Tee::new(log(&home), &mut narrow, (&redactor, Passing::Redacted));
+            let mut tee = Tee::new(to(&home), &mut narrow, (&redactor, Passing::Redacted));
             tee.write_all(b"twelve bytes").await.unwrap();
             tee.write_all(b" and more").await.unwrap_err();
             let summary = tee.into_log().0.finish();
@@ -199,7 +213,7 @@ mod tests {
         for passing in [Passing::Redacted, Passing::Raw] {
             let home = tempfile::tempdir().unwrap();
             let mut narrow = Narrow(Vec::new(), 1000);
-            let mut tee = Tee::new(log(&home), &mut narrow, (&redactor(), passing));
+            let mut tee = Tee::new(to(&home), &mut narrow, (&redactor(), passing));
             for byte in text {
                 tee.write_all(&[*byte]).await.unwrap();
                 tee.flush().await.unwrap();

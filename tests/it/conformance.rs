@@ -93,6 +93,7 @@ suite! {
     own:
         out_of_memory
         out_of_disk
+        limits_are_named
         pipe_cut
         host_killed;
 }
@@ -523,6 +524,11 @@ for file in ["/etc/passwd", "/usr/bin/env", "/etc/hosts", "/etc/resolv.conf"]:
         };
         let bytes = stage.run(sh("head -c 64M /dev/zero > big; sleep 60")).await;
         assert_eq!(bytes.outcome(), Outcome::DiskFull);
+        assert!(
+            bytes.exit().reached[0]
+                .text
+                .starts_with("workspace.size = 32MiB: ")
+        );
         stage.text(sh("rm big")).await;
         let home = stage
             .run(sh("head -c 64M /dev/zero > $HOME/big; sleep 60"))
@@ -530,7 +536,49 @@ for file in ["/etc/passwd", "/usr/bin/env", "/etc/hosts", "/etc/resolv.conf"]:
         assert_eq!(home.outcome(), Outcome::DiskFull);
         stage.text(sh("rm $HOME/big")).await;
         let files = "import time\nfor n in range(2000): open(f'f{n}', 'w')\ntime.sleep(60)";
-        assert_eq!(stage.run(python(files)).await.outcome(), Outcome::DiskFull);
+        let ran = stage.run(python(files)).await;
+        assert_eq!(ran.outcome(), Outcome::TooManyFiles);
+        assert!(
+            ran.exit().reached[0]
+                .text
+                .starts_with("workspace.inodes = 1000: ")
+        );
+        stage.end().await;
+    }
+
+    pub(super) async fn limits_are_named(kind: BackendKind) {
+        let limit = |policy: &mut fumehood::policy::model::Policy| {
+            policy.limits.file_size = Some(2 << 20);
+            policy.limits.pids = Some(32);
+            policy.tmp.size = 1 << 20;
+            policy.shm = 1 << 20;
+        };
+        let Some(stage) = Stage::set(kind, limit).await else {
+            return;
+        };
+        let words = |ran: &Ran| {
+            let reached = ran.exit().reached.iter();
+            reached.map(|one| one.text.clone()).collect::<Vec<_>>()
+        };
+        assert!(words(&stage.run(sh("exit 1")).await).is_empty());
+        let file = stage.run(sh("exec head -c 4M /dev/zero > big")).await;
+        assert_eq!(file.outcome(), Outcome::Signal(libc::SIGXFSZ));
+        let named = "limits.file_size = 2MiB: a file would have become larger";
+        assert_eq!(words(&file), [named]);
+        let tmp = stage.run(sh("head -c 4M /dev/zero > /tmp/full")).await;
+        assert_eq!(words(&tmp), ["tmp.size = 1MiB: /tmp is full"]);
+        stage.text(sh("rm /tmp/full")).await;
+        let shm = stage.run(sh("head -c 4M /dev/zero > /dev/shm/full")).await;
+        assert_eq!(words(&shm), ["shm.size = 1MiB: /dev/shm is full"]);
+        stage.text(sh("rm /dev/shm/full")).await;
+        // An ordinary user's are held by a limit that nobody counts at.
+        if kind == Docker || geteuid().is_root() {
+            let many = "import subprocess\nfor n in range(99): subprocess.Popen(['sleep', '60'])";
+            let pids = words(&stage.run(python(many)).await);
+            assert!(pids[0].starts_with("limits.pids = 32: "), "{pids:?}");
+        }
+        let time = stage.run(sh("sleep 60").within(300)).await;
+        assert!(words(&time)[0].starts_with("timeout = 300ms: "));
         stage.end().await;
     }
 

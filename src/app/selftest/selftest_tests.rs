@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 fn ended(outcome: Outcome) -> Exit {
     Exit {
         outcome,
+        reached: Vec::new(),
         usage: Usage::default(),
     }
 }

@@ -8,14 +8,13 @@
 use super::engine::{self, Engine};
 use crate::protocol::spec::SandboxSpec;
 use crate::sandbox::backend::{Lease, SandboxError};
+use crate::sandbox::counts::{CountedIn, Counts};
 use crate::sandbox::last_words::LastWords;
 use crate::sandbox::wire::StepLimits;
 use async_trait::async_trait;
 use bollard::errors::Error;
 use bollard::query_parameters::{RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder};
 use futures_util::StreamExt;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a container may take to end by itself after its pipe closed.
@@ -31,15 +30,15 @@ pub(super) struct ContainerLease {
     pub(super) engine: Engine,
     pub(super) name: String,
     pub(super) words: LastWords,
-    /// Where the kernel counts this container's memory kills.
-    pub(super) oom_count: Option<PathBuf>,
+    /// Where the kernel counts for this container, as far as this machine shows it.
+    pub(super) counted_in: CountedIn,
     pub(super) step_limits: StepLimits,
 }
 
 #[async_trait]
 impl Lease for ContainerLease {
-    async fn oom_kills(&self) -> Option<u64> {
-        parse_oom_kills(&fs::read_to_string(self.oom_count.as_ref()?).ok()?)
+    async fn counts(&self) -> Counts {
+        self.counted_in.read()
     }
 
     async fn resident(&self) -> Option<u64> {
@@ -118,71 +117,5 @@ async fn gone(engine: &Engine, name: &str) {
         .map_or_else(|error| engine::status(&error) != Some(404), |_| true)
     {
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// The file in which the kernel counts memory kills of a container, where this machine shows it.
-/// The id must be in the path: the pid may be another machine's, or another process by now.
-pub(super) fn oom_count(pid: i64, id: &str) -> Option<PathBuf> {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let file = oom_file(&groups, id)?;
-    file.exists().then_some(file)
-}
-
-/// Lines are `number:controllers:path`; version 2 has no controllers.
-fn oom_file(groups: &str, id: &str) -> Option<PathBuf> {
-    let of = |wanted: &str| {
-        groups.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':');
-            let controllers = parts.nth(1)?;
-            let path = parts.next()?;
-            let found = controllers.split(',').any(|name| name == wanted) && path.contains(id);
-            found.then(|| path.trim_start_matches('/').to_owned())
-        })
-    };
-    let base = Path::new("/sys/fs/cgroup");
-    of("memory")
-        .map(|path| base.join("memory").join(path).join("memory.oom_control"))
-        .or_else(|| of("").map(|path| base.join(path).join("memory.events")))
-}
-
-/// The same line in both versions. `failcnt` says nothing: it counts limit hits, not kills.
-fn parse_oom_kills(text: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))
-        .and_then(|count| count.trim().parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_count_of_memory_kills_is_found_on_both_versions() {
-        let v1 = "9:pids:/docker/abc\n4:memory:/docker/abc\n0::/docker/abc\n";
-        assert_eq!(
-            oom_file(v1, "abc"),
-            Some("/sys/fs/cgroup/memory/docker/abc/memory.oom_control".into())
-        );
-        let v2 = "0::/system.slice/docker-abc.scope\n";
-        assert_eq!(
-            oom_file(v2, "abc"),
-            Some("/sys/fs/cgroup/system.slice/docker-abc.scope/memory.events".into())
-        );
-    }
-
-    #[test]
-    fn another_process_is_not_taken_for_the_container() {
-        assert_eq!(oom_file("4:memory:/user.slice\n0::/\n", "abc"), None);
-    }
-
-    #[test]
-    fn kills_are_not_limit_hits() {
-        assert_eq!(
-            parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
-            Some(2)
-        );
-        assert_eq!(parse_oom_kills("max 9\noom 3\noom_kill 1\n"), Some(1));
-        assert_eq!(parse_oom_kills("max 9\n"), None);
     }
 }

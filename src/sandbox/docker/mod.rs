@@ -29,6 +29,7 @@ pub use make::{BuildRequest, Hears};
 pub use report::DockerReport;
 
 use super::backend::{Backend, SandboxError, Started};
+use super::counts::CountedIn;
 use super::owner::{self, Owner};
 use crate::policy::model::RuntimeChoice;
 use crate::protocol::control::Controls;
@@ -258,7 +259,7 @@ impl Made {
                 engine: self.engine.clone(),
                 name: self.name.clone(),
                 words,
-                oom_count: lease::oom_count(pid, &self.id),
+                counted_in: CountedIn::of_container(pid, &self.id),
                 step_limits: lease::step_limits(spec),
             }),
         })

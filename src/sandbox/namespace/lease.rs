@@ -8,6 +8,7 @@
 use super::cgroup::MadeGroups;
 use super::resident::resident;
 use crate::sandbox::backend::{Lease, SandboxError};
+use crate::sandbox::counts::Counts;
 use crate::sandbox::last_words::LastWords;
 use crate::sandbox::owner::{Life, Owner};
 use crate::sandbox::wire::StepLimits;
@@ -42,8 +43,8 @@ pub(super) enum Memory {
 
 #[async_trait]
 impl Lease for NamespaceLease {
-    async fn oom_kills(&self) -> Option<u64> {
-        self.groups.oom_kills()
+    async fn counts(&self) -> Counts {
+        self.groups.counted_in().read()
     }
 
     async fn resident(&self) -> Option<u64> {

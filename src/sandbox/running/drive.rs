@@ -10,12 +10,14 @@
 //! All of it is one future of the caller's: dropped, it kills its step.
 
 use super::pump::{self, Broken};
+use super::reached::{self, Facts};
 use super::verdict::{self, Stop};
 use super::watch::Presence;
 use super::{Sandbox, StepIo};
 use crate::protocol::outcome::{Exit, Usage};
 use crate::sandbox::backend::SandboxError;
 use crate::sandbox::channel::{Channel, Heard, Over, Streams, Ticket};
+use crate::sandbox::counts::Counts;
 use crate::sandbox::wire::{StartStep, StepExit};
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
@@ -81,7 +83,7 @@ impl Step<'_> {
             wall,
         } = self;
         let presence = sandbox.watch.enter();
-        let kills_before = sandbox.held.oom_kills().await;
+        let before = sandbox.held.counts().await;
         let begun = Instant::now();
         if let Err(error) = sandbox.channel.start(order) {
             return Err(sandbox.not_begun(error).await);
@@ -100,9 +102,9 @@ impl Step<'_> {
         };
         // Kept until the end is explained: a stream that is dropped changes what init does.
         match run.follow(&mut ticket, &mut streams, io, wall).await {
-            Ok((exit, wall)) => {
+            Ok((exit, took)) => {
                 run.reins.ended = true;
-                Ok(run.exit(&exit, wall, kills_before).await)
+                Ok(run.exit(&exit, took, (wall, before)).await)
             }
             Err(lost) => Err(run.explain(lost).await),
         }
@@ -224,18 +226,30 @@ impl Run<'_> {
         self.sandbox.guardian.verdict().await
     }
 
-    async fn exit(&self, exit: &StepExit, wall: Duration, kills_before: Option<u64>) -> Exit {
-        let kills = verdict::memory_kills(
-            kills_before,
-            self.sandbox.held.oom_kills().await,
-            exit.oom_kills,
-            self.presence.alone(),
-        );
+    async fn exit(
+        &self,
+        exit: &StepExit,
+        took: Duration,
+        (wall, before): (Option<Duration>, Counts),
+    ) -> Exit {
+        let after = self.sandbox.held.counts().await;
+        let (asked, alone) = (self.asked.get().copied(), self.presence.alone());
+        let kills = verdict::memory_kills(before.oom_kills, after.oom_kills, exit.oom_kills, alone);
+        let outcome = verdict::outcome(exit, asked, kills);
         let [out, err] = &self.counts;
         Exit {
-            outcome: verdict::outcome(exit, self.asked.get().copied(), kills),
+            outcome,
+            reached: reached::reached(&Facts {
+                spec: &self.sandbox.spec,
+                exit,
+                outcome,
+                asked,
+                wall,
+                counts: [before, after],
+                alone,
+            }),
             usage: Usage {
-                wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+                wall_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                 user_ms: exit.user_us / 1000,
                 system_ms: exit.system_us / 1000,
                 max_rss: exit.max_rss_kib.saturating_mul(1024),

@@ -3,6 +3,7 @@
 use crate::context::sanitise::visible;
 use crate::sandbox::backend::{Lease, SandboxError};
 use crate::sandbox::channel::{Ending, Over};
+use crate::sandbox::counts::Counts;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{RwLock, watch};
@@ -23,11 +24,11 @@ impl Held {
         Self(RwLock::new(Some(lease)))
     }
 
-    /// Kills by the memory controller since the start.
-    pub(super) async fn oom_kills(&self) -> Option<u64> {
+    /// What the kernel counted since the start.
+    pub(super) async fn counts(&self) -> Counts {
         match self.0.read().await.as_ref() {
-            Some(lease) => lease.oom_kills().await,
-            None => None,
+            Some(lease) => lease.counts().await,
+            None => Counts::default(),
         }
     }
 
@@ -49,7 +50,7 @@ impl Held {
     /// The reason, with what else is known about the end.
     async fn explain(&self, over: Over) -> Over {
         let words = async {
-            let killed = matches!(self.oom_kills().await, Some(1..));
+            let killed = matches!(self.counts().await.oom_kills, Some(1..));
             (self.last_words().await, killed)
         };
         let (words, killed) = timeout(LAST_WORDS, words).await.unwrap_or_default();

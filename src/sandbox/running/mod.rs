@@ -13,6 +13,7 @@
 mod drive;
 mod held;
 mod pump;
+mod reached;
 mod usage;
 mod verdict;
 mod watch;

@@ -5,6 +5,7 @@
 //! names counts once. What hides from being counted is over the limit: folders nested without end,
 //! and folders that the sandbox's own user made unreadable.
 
+use super::verdict::Full;
 use crate::protocol::spec::{MountKind, SandboxSpec};
 use crate::sandbox::backend::SandboxError;
 use nix::dir::Dir;
@@ -90,34 +91,82 @@ impl Roots {
         self.folders.is_empty()
     }
 
-    /// Free bytes on the fullest of their file systems.
-    pub(super) fn free(&self) -> Option<u64> {
+    /// What is free on the fullest of their file systems. `None` where they cannot be asked.
+    pub(super) fn free(&self) -> Option<Free> {
         let of = |folder| {
             let found = fstatvfs(folder).ok()?;
-            Some(
-                found
+            Some(Free {
+                bytes: found
                     .blocks_available()
                     .saturating_mul(found.fragment_size()),
-            )
+                files: match found.files() {
+                    // It makes them as they are needed, out of the bytes.
+                    0 => u64::MAX,
+                    _ => found.files_available(),
+                },
+            })
         };
-        self.folders.iter().filter_map(of).min()
+        let least = |a: Free, b: Free| Free {
+            bytes: a.bytes.min(b.bytes),
+            files: a.files.min(b.files),
+        };
+        self.folders.iter().filter_map(of).reduce(least)
     }
 }
 
-/// Whether more lies there than may. Stops counting when that is known.
-pub(super) fn is_over(roots: &Roots, ceiling: Ceiling) -> bool {
-    Count::new(roots, ceiling).add(roots).is_err()
+/// Room for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Free {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
+}
+
+impl Free {
+    /// What must stay free for everybody else, unless there was little more to begin with.
+    const FLOOR: Self = Self {
+        bytes: 512 << 20,
+        files: 16_384,
+    };
+
+    /// What is left alone of what is free now.
+    pub(super) fn floor(self) -> Self {
+        Self {
+            bytes: Self::FLOOR.bytes.min(self.bytes / 2),
+            files: Self::FLOOR.files.min(self.files / 2),
+        }
+    }
+
+    pub(super) fn is_below(self, floor: Self) -> bool {
+        self.bytes < floor.bytes || self.files < floor.files
+    }
+}
+
+/// How much lies there, or what of it is more than may. Stops counting when that is known.
+pub(super) fn measure(roots: &Roots, ceiling: Ceiling) -> Result<Amount, Full> {
+    let mut count = Count::new(roots, ceiling);
+    count.add(roots)?;
+    Ok(Amount {
+        bytes: count.bytes,
+        files: count.files,
+    })
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
 }
 
 /// Refuses what is over its limit before anything runs: every step would be killed at once.
 pub(super) fn check(roots: &Roots, ceiling: Ceiling) -> Result<(), SandboxError> {
-    if !is_over(roots, ceiling) {
+    if measure(roots, ceiling).is_ok() {
         return Ok(());
     }
     let mut all = Count::new(roots, Ceiling::OPEN);
     let holds = match all.add(roots) {
         Ok(()) => format!("it holds {} in {} files", iec(all.bytes), all.files),
-        Err(Over) => "it holds folders that cannot be counted".to_owned(),
+        Err(_) => "it holds folders that cannot be counted".to_owned(),
     };
     let mut sets = Vec::new();
     // What is there, and as much again as the policy thought of.
@@ -146,9 +195,6 @@ fn iec(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string()
 }
 
-/// The limit is passed.
-struct Over;
-
 struct Count {
     ceiling: Ceiling,
     uid: u32,
@@ -175,14 +221,14 @@ impl Count {
         }
     }
 
-    fn add(&mut self, roots: &Roots) -> Result<(), Over> {
+    fn add(&mut self, roots: &Roots) -> Result<(), Full> {
         let folders = &roots.folders;
         folders
             .iter()
             .try_for_each(|folder| self.add_tree(folder.as_fd()))
     }
 
-    fn add_tree(&mut self, root: BorrowedFd<'_>) -> Result<(), Over> {
+    fn add_tree(&mut self, root: BorrowedFd<'_>) -> Result<(), Full> {
         let mut levels = Vec::new();
         levels.extend(self.open(root, c".")?);
         while let Some(level) = levels.last_mut() {
@@ -194,7 +240,7 @@ impl Count {
                 continue;
             };
             if levels.len() >= MAX_DEPTH {
-                return Err(Over);
+                return Err(Full::Hidden);
             }
             levels.push(next);
         }
@@ -203,7 +249,7 @@ impl Count {
 
     /// Opens a folder and counts what is in it. `None` where there is none any more, or nothing of
     /// the sandbox's.
-    fn open(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<Level>, Over> {
+    fn open(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<Level>, Full> {
         let mut dir = match Dir::openat(parent, name, FOLDER, Mode::empty()) {
             Ok(dir) => dir,
             Err(Errno::EACCES) => return self.unreadable(parent, name),
@@ -223,7 +269,7 @@ impl Count {
                 .files
                 .is_some_and(|most| self.files + names.len() as u64 > most)
             {
-                return Err(Over);
+                return Err(Full::Files);
             }
         }
         for name in names {
@@ -239,14 +285,14 @@ impl Count {
     }
 
     /// Another's folder is closed to the sandbox too; its own was closed to hide something.
-    fn unreadable(&self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<Level>, Over> {
+    fn unreadable(&self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<Level>, Full> {
         match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(found) if found.st_uid == self.uid && is_folder(&found) => Err(Over),
+            Ok(found) if found.st_uid == self.uid && is_folder(&found) => Err(Full::Hidden),
             _ => Ok(None),
         }
     }
 
-    fn add_entry(&mut self, found: &FileStat) -> Result<(), Over> {
+    fn add_entry(&mut self, found: &FileStat) -> Result<(), Full> {
         self.files += 1;
         let again = found.st_nlink > 1
             && !is_folder(found)
@@ -256,9 +302,13 @@ impl Count {
             self.bytes = self.bytes.saturating_add(blocks.saturating_mul(BLOCK));
         }
         let over = |most: Option<u64>, have| most.is_some_and(|most| have > most);
-        match over(self.ceiling.bytes, self.bytes) || over(self.ceiling.files, self.files) {
-            true => Err(Over),
-            false => Ok(()),
+        match (
+            over(self.ceiling.bytes, self.bytes),
+            over(self.ceiling.files, self.files),
+        ) {
+            (true, _) => Err(Full::Bytes),
+            (_, true) => Err(Full::Files),
+            _ => Ok(()),
         }
     }
 }
@@ -282,10 +332,22 @@ mod tests {
         std::thread::scope(|scope| {
             let counting = scope.spawn(|| {
                 nix::unistd::setfsuid(uid.into());
-                is_over(roots, ceiling)
+                measure(roots, ceiling) == Err(Full::Hidden)
             });
             counting.join().unwrap()
         })
+    }
+
+    #[test]
+    fn what_is_left_for_others_is_bytes_and_files() {
+        let free = |bytes, files| Free { bytes, files };
+        let wide = free(100 << 30, 1 << 20).floor();
+        assert_eq!(wide, free(512 << 20, 16_384));
+        assert!(!free(512 << 20, 16_384).is_below(wide));
+        assert!(free((512 << 20) - 1, 1 << 20).is_below(wide));
+        assert!(free(100 << 30, 16_383).is_below(wide));
+        // On a disk that was nearly full before, half of what there was.
+        assert_eq!(free(1000, 10).floor(), free(500, 5));
     }
 
     #[test]

@@ -18,8 +18,20 @@ const SHELL_KILLED: i32 = 128 + SIGKILL;
 pub(super) enum Stop {
     TimedOut,
     Cancelled,
-    DiskFull,
+    Disk(Full),
     OutOfMemory,
+}
+
+/// What of the disk was used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Of workspace and home.
+    Bytes,
+    Files,
+    /// What cannot be counted counts as too much.
+    Hidden,
+    /// What has to stay free for everybody else.
+    Floor,
 }
 
 /// The kernel's count of memory kills is one for the whole sandbox.
@@ -42,7 +54,9 @@ pub(super) fn outcome(exit: &StepExit, asked: Option<Stop>, kills: MemoryKills) 
     match asked {
         Some(Stop::TimedOut) => return Outcome::TimedOut,
         Some(Stop::Cancelled) => return Outcome::Cancelled,
-        Some(Stop::DiskFull) => return Outcome::DiskFull,
+        Some(Stop::Disk(Full::Bytes | Full::Hidden)) => return Outcome::DiskFull,
+        Some(Stop::Disk(Full::Files)) => return Outcome::TooManyFiles,
+        Some(Stop::Disk(Full::Floor)) => return Outcome::DiskLow,
         Some(Stop::OutOfMemory) => return Outcome::OutOfMemory,
         None => {}
     }
@@ -98,6 +112,8 @@ mod tests {
             system_us: 0,
             max_rss_kib: 0,
             oom_kills: None,
+            tmp: None,
+            shm: None,
         }
     }
 
@@ -144,7 +160,10 @@ mod tests {
         for (asked, expected) in [
             (Stop::TimedOut, Outcome::TimedOut),
             (Stop::Cancelled, Outcome::Cancelled),
-            (Stop::DiskFull, Outcome::DiskFull),
+            (Stop::Disk(Full::Bytes), Outcome::DiskFull),
+            (Stop::Disk(Full::Hidden), Outcome::DiskFull),
+            (Stop::Disk(Full::Files), Outcome::TooManyFiles),
+            (Stop::Disk(Full::Floor), Outcome::DiskLow),
             (Stop::OutOfMemory, Outcome::OutOfMemory),
         ] {
             let graceful = exit(WaitStatus::Code(0));

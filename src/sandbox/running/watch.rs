@@ -5,13 +5,13 @@
 //! |---|---|---|
 //! | memory, where no controller counts it | the lease | every 40 ms |
 //! | bytes and files of workspace and home | a walk | ten times the time it takes, 0.25 to 5 s |
-//! | free space around them | the file system | every 0.1 s |
+//! | free space and files around them | the file system | every 0.1 s |
 //!
 //! Nothing runs while no step does. Nobody can say whose bytes they are, so all steps go.
 
 use super::held::Held;
-use super::usage::{self, Ceiling, Roots};
-use super::verdict::{Alone, Stop};
+use super::usage::{self, Ceiling, Free, Roots};
+use super::verdict::{Alone, Full, Stop};
 use crate::protocol::spec::SandboxSpec;
 use crate::sandbox::backend::SandboxError;
 use std::future::pending;
@@ -30,9 +30,6 @@ const SPACE: Duration = Duration::from_millis(100);
 const WALK_SHARE: u32 = 9;
 const WALK_LEAST: Duration = Duration::from_millis(250);
 const WALK_MOST: Duration = Duration::from_secs(5);
-
-/// What must stay free for everybody else, unless there was little more to begin with.
-const FLOOR: u64 = 512 * 1024 * 1024;
 
 /// More stops than this at once are the same stop.
 const STOPS: usize = 8;
@@ -189,17 +186,17 @@ async fn look_at_space(roots: &Arc<Roots>, stops: &broadcast::Sender<Stop>) {
     let Some(before) = free(roots).await else {
         return pending().await;
     };
-    let floor = FLOOR.min(before / 2);
+    let floor = before.floor();
     loop {
         sleep(SPACE).await;
-        if free(roots).await.is_some_and(|now| now < floor) {
-            stop(stops, Stop::DiskFull);
+        if free(roots).await.is_some_and(|now| now.is_below(floor)) {
+            stop(stops, Stop::Disk(Full::Floor));
         }
     }
 }
 
 /// The least of what is free around the roots. Asking a file system may take its time.
-async fn free(roots: &Arc<Roots>) -> Option<u64> {
+async fn free(roots: &Arc<Roots>) -> Option<Free> {
     let roots = Arc::clone(roots);
     tokio::task::spawn_blocking(move || roots.free())
         .await
@@ -226,9 +223,9 @@ async fn walk(
         }
         let begun = Instant::now();
         let roots = Arc::clone(&roots);
-        let measured = tokio::task::spawn_blocking(move || usage::is_over(&roots, ceiling)).await;
-        if matches!(measured, Ok(true)) {
-            stop(&stops, Stop::DiskFull);
+        let measured = tokio::task::spawn_blocking(move || usage::measure(&roots, ceiling)).await;
+        if let Ok(Err(full)) = measured {
+            stop(&stops, Stop::Disk(full));
         }
         let pause = begun.elapsed() * WALK_SHARE;
         due = Instant::now() + pause.clamp(WALK_LEAST, WALK_MOST);

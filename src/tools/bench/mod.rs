@@ -11,10 +11,16 @@
 //! ```
 
 mod approve;
+mod ear;
 mod gpus;
 mod network;
+mod reached;
 mod secrets;
 mod step;
+
+pub(super) use ear::Ear;
+#[cfg(test)]
+pub(super) use ear::Heard;
 
 use super::desk::Desk;
 use super::{Passing, ToolStop};

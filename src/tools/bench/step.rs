@@ -1,13 +1,14 @@
 //! The act itself: announced on disk, done, told.
 
-use super::{Bench, BenchIo, Executed, Seen, broken};
+use super::ear::Heard;
+use super::{Bench, BenchIo, Executed, Seen, broken, reached};
 use crate::context::sanitise::visible;
 use crate::policy::action::{ExecAction, Origin};
 use crate::policy::permit::Permit;
 use crate::protocol::event::Event;
 use crate::protocol::ids::StepNumber;
 use crate::protocol::outcome::Exit;
-use crate::record::{LogWriter, RunRecord, Stream};
+use crate::record::{LogSummary, LogWriter, RunRecord, Stream};
 use crate::sandbox::backend::SandboxError;
 use crate::sandbox::{Sandbox, StepIo};
 use crate::tools::tee::Tee;
@@ -38,8 +39,10 @@ impl Bench {
             digest: permit.digest().clone(),
         })?;
         let how = (self.setup.desk.redactor(), io.passing);
-        let mut stdout = Tee::new(self.log(step, Stream::Stdout)?, io.stdout, how);
-        let mut stderr = Tee::new(self.log(step, Stream::Stderr)?, io.stderr, how);
+        let heard = Heard::default();
+        let to = |stream| Ok((self.log(step, stream)?, heard.ear()));
+        let mut stdout = Tee::new(to(Stream::Stdout)?, io.stdout, how);
+        let mut stderr = Tee::new(to(Stream::Stderr)?, io.stderr, how);
         let streams = StepIo {
             stdin: io.stdin,
             stdout: &mut stdout,
@@ -50,12 +53,13 @@ impl Bench {
         let (ended, gpus) = self.measured(step, sandbox.step(permit, streams)).await;
         let (stdout, mut found) = stdout.into_log();
         let (stderr, found_there) = stderr.into_log();
-        let dropped = stdout.finish().dropped + stderr.finish().dropped;
+        let logs = [stdout.finish(), stderr.finish()];
         found.extend(found_there);
         self.tell_found(&found, io.passing)?;
         match ended {
             Ok(mut exit) => {
                 exit.usage.gpus = gpus;
+                let dropped = self.add_reached(&mut exit, &heard, &logs);
                 self.tell_end(step, exit, dropped, (before, origin)).await
             }
             Err(SandboxError::NotStarted(error)) => {
@@ -92,6 +96,19 @@ impl Bench {
             names.join(", ")
         );
         self.setup.desk.emit(&Event::Notice { text })
+    }
+
+    /// Adds the limits that show in its output alone. Gives the bytes that are in no log.
+    fn add_reached(&self, exit: &mut Exit, heard: &Heard, logs: &[LogSummary]) -> u64 {
+        let hints = reached::said(&heard.complaints(), exit, &self.setup.spec);
+        exit.reached.extend(hints);
+        let dropped = logs.iter().map(|log| log.dropped).sum();
+        let failure = logs.iter().find_map(|log| log.failure.as_ref());
+        let why = failure.map(|error| visible(&error.to_string()));
+        let most = self.setup.policy.limits.log_bytes;
+        exit.reached
+            .extend(reached::log(dropped, why.as_deref(), most));
+        dropped
     }
 
     pub(super) async fn tell_end(

@@ -73,16 +73,6 @@ fn a_share_too_small_for_the_kernel_is_the_smallest_it_takes() {
     );
 }
 
-#[test]
-fn kills_are_not_limit_hits() {
-    assert_eq!(
-        parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
-        Some(2)
-    );
-    assert_eq!(parse_oom_kills("max 9\noom 3\noom_kill 1\n"), Some(1));
-    assert_eq!(parse_oom_kills("max 9\n"), None);
-}
-
 #[tokio::test]
 async fn what_was_made_is_removed_and_is_not_missed() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,7 @@ pub(super) use sweep::{folder, sweep};
 
 use crate::protocol::spec::Limits;
 use crate::sandbox::backend::SandboxError;
+use crate::sandbox::counts::CountedIn;
 use crate::sandbox::wire::{CgroupJoin, WorldCgroup};
 use nix::errno::Errno;
 use std::fs;
@@ -126,17 +127,19 @@ impl MadeGroups {
             .collect()
     }
 
-    /// Kills by the memory controller so far.
-    pub(super) fn oom_kills(&self) -> Option<u64> {
-        let (dir, base) = self
-            .dirs
-            .iter()
-            .find(|(_, base)| base.controllers.contains(&Controller::Memory))?;
-        let file = match base.join {
-            CgroupJoin::Tasks => "memory.oom_control",
-            CgroupJoin::Clone => "memory.events",
+    /// Where the kernel counts for this sandbox.
+    pub(super) fn counted_in(&self) -> CountedIn {
+        let dir = |wanted| {
+            self.dirs
+                .iter()
+                .find(|(_, base)| base.controllers.contains(&wanted))
+                .map(|(dir, _)| dir.clone())
         };
-        parse_oom_kills(&fs::read_to_string(dir.join(file)).ok()?)
+        CountedIn {
+            memory: dir(Controller::Memory),
+            pids: dir(Controller::Pids),
+            cpu: dir(Controller::Cpu),
+        }
     }
 
     /// Removes what is still there; waits for processes that are on their way out.
@@ -244,13 +247,6 @@ fn cpu(cpus: f64, join: CgroupJoin) -> Vec<(&'static str, String)> {
         ],
         CgroupJoin::Clone => vec![("cpu.max", format!("{quota} {PERIOD_US}"))],
     }
-}
-
-/// The same line in both versions. `failcnt` says nothing: it counts limit hits, not kills.
-fn parse_oom_kills(text: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))
-        .and_then(|count| count.trim().parse().ok())
 }
 
 fn failed(verb: &str, path: &Path, source: io::Error) -> SandboxError {

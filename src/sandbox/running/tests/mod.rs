@@ -16,7 +16,7 @@ use crate::sandbox::wire::WaitStatus;
 use std::collections::BTreeMap;
 use tokio::io::AsyncWriteExt;
 
-fn spec() -> SandboxSpec {
+pub(super) fn spec() -> SandboxSpec {
     SandboxSpec {
         backend: BackendKind::Namespace,
         root: RootFs::HostSystem,

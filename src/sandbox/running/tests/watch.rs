@@ -56,6 +56,25 @@ async fn a_kill_that_the_kernel_counted_is_out_of_memory() {
 }
 
 #[tokio::test]
+async fn processes_that_the_kernel_refused_are_told_with_the_limit() {
+    let gauges = Gauges::default();
+    let played = gauges.clone();
+    let backend = FakeBackend::measured(gauges, move |_| {
+        played.set_pids_refused(5);
+        Part::exit(1, "", "")
+    });
+    backend.gauges.set_pids_refused(2);
+    let mut spec = spec();
+    spec.limits.pids = Some(64);
+    let sandbox = Sandbox::start(&backend, &spec, "x").await.unwrap();
+    let exit = run(&sandbox, act(&spec, &["x"])).await.exit.unwrap();
+    let text = "limits.pids = 64: 3 processes or threads could not be made";
+    assert_eq!(exit.reached[0].text, text);
+    let again = run(&sandbox, act(&spec, &["x"])).await.exit.unwrap();
+    assert_eq!(again.reached, []);
+}
+
+#[tokio::test]
 async fn too_much_resident_memory_kills_all_steps() {
     let backend = FakeBackend::new(|_| Part::until(&[]));
     let mut limited = spec();
@@ -87,7 +106,7 @@ async fn too_many_bytes_are_disk_full() {
 }
 
 #[tokio::test]
-async fn too_many_files_are_disk_full() {
+async fn too_many_files_are_too_many_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut spec = workspace(&dir);
     spec.limits.workspace_inodes = Some(100);
@@ -98,7 +117,7 @@ async fn too_many_files_are_disk_full() {
         }
     });
     let sandbox = Sandbox::start(&backend, &spec, "x").await.unwrap();
-    assert_eq!(outcome(&sandbox, "x").await, Outcome::DiskFull);
+    assert_eq!(outcome(&sandbox, "x").await, Outcome::TooManyFiles);
 }
 
 #[tokio::test]
