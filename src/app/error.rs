@@ -10,6 +10,7 @@ use crate::sandbox::gpu::GpuError;
 use crate::sandbox::{mount_source, plan, python};
 use crate::workspace::WorkspaceError;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why a run did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,8 @@ pub enum AppError {
         #[source]
         source: std::io::Error,
     },
+    #[error("limits.runs_per_hour = {most}: as many runs began within the last hour")]
+    TooManyRuns { most: u64, wait: Duration },
     #[error(transparent)]
     Stop(#[from] crate::tools::ToolStop),
 }
@@ -111,6 +114,11 @@ impl AppError {
                 "a program that ran there may have changed it: look at it, then `fumehood policy trust` its folder again, or `policy distrust` it"
                     .into(),
             ),
+            Self::TooManyRuns { most: 0, .. } => Some("the policy lets none begin".into()),
+            Self::TooManyRuns { wait, .. } => Some(format!(
+                "the next may begin in {} min; or raise the limit",
+                wait.as_secs().div_ceil(60)
+            )),
             Self::Upstream(error) => Some(error.remedy().into()),
             Self::NoAuthorities | Self::Authorities { .. } => {
                 Some("set SSL_CERT_FILE to a file of certificates in PEM, or use network.ca = \"none\"".into())

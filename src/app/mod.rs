@@ -21,6 +21,7 @@ mod known;
 mod layers;
 mod network;
 mod open;
+mod pace;
 mod secrets;
 pub mod selftest;
 mod settings;

@@ -27,7 +27,12 @@ struct Report {
     namespace: NamespaceReport,
     docker: Engine,
     gpus: Gpus,
+    /// How the size of a workspace is held, on every backend.
+    workspace: &'static str,
 }
+
+/// Its bytes and files are counted while steps run; no quota of a file system is used.
+const WATCHED: &str = "watched";
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "gpus")]
@@ -67,6 +72,7 @@ pub(super) async fn doctor(config: &Config, args: &DoctorArgs) -> Result<ExitCod
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         state: config.state.display().to_string(),
+        workspace: WATCHED,
         namespace: found.namespace,
         gpus: match found.gpus {
             Ok((found, obstacle)) => Gpus::Found {
@@ -144,6 +150,12 @@ fn render(report: &Report) -> String {
     engine(&mut out, &report.docker);
     out.push('\n');
     gpus(&mut out, &report.gpus);
+    out.push('\n');
+    let _ = writeln!(
+        out,
+        "{BOLD}workspace{BOLD:#}  {YELLOW}{}{YELLOW:#}: its bytes and files are counted while steps run, and over the limit all are killed; no quota of the file system is used",
+        report.workspace
+    );
     out.push('\n');
     let docker = match &report.docker {
         Engine::Answers { controls, .. } => Some(controls),

@@ -41,7 +41,7 @@ pub(super) enum Show {
     Transcript,
     /// One event a line, on standard output.
     JsonLines,
-    /// Only questions, notices, and what was blocked.
+    /// Only questions, notices, what was blocked, and what was noticed.
     Quiet,
     /// Only questions.
     Nothing,
@@ -88,6 +88,7 @@ impl Door for TerminalDoor {
                 Show::Quiet,
                 Event::Notice { .. }
                 | Event::NetworkBlocked { .. }
+                | Event::Alarm { .. }
                 | Event::ArtifactsCollected { .. },
             ) => self.print(event),
             // What was allowed and could not be reached says so nowhere else.

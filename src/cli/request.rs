@@ -166,6 +166,7 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::Secret { .. }
         | AppError::SecretFile { .. }
         | AppError::NoImage => failure::USAGE,
+        AppError::TooManyRuns { .. } => failure::DENIED,
         AppError::Record(_)
         | AppError::Sandbox(_)
         | AppError::Image(_)

@@ -174,6 +174,7 @@ impl Screen {
                 ..
             } => vec![decided(*allowed, approver, why)],
             Event::SandboxStarted { .. } => sandbox_up(event),
+            Event::Alarm { alarm, .. } => vec![format!("    {YELLOW}noticed{YELLOW:#} {alarm}")],
             Event::StepEnded { exit, .. } => step_ended(exit),
             Event::StepNotStarted { why, .. } => vec![format!("    {RED}not started{RED:#} {why}")],
             Event::CloneStarted { .. } | Event::CloneProgress { .. } => Vec::new(),

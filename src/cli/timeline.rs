@@ -90,6 +90,7 @@ fn describe(event: &Event) -> Option<Said> {
             ..
         } => decided(action, *allowed, approver, why),
         Event::GpusSampled { gpus, .. } => sampled(gpus),
+        Event::Alarm { alarm, .. } => said(YELLOW, "noticed", visible(&alarm.to_string())),
         Event::SandboxStarted {
             backend,
             image,
@@ -385,6 +386,7 @@ mod tests {
                     evidence: Evidence::Seen,
                     text: "limits.memory = 4MiB: a\u{1b}[2Jb".into(),
                 }],
+                alarms: Vec::new(),
             },
             log: String::new(),
             log_dropped: 0,

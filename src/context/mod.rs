@@ -3,6 +3,7 @@
 //! No clock, disk, network or environment here. Text from a sandbox, a repository or a model is
 //! hostile: it passes [`sanitise`] before any terminal, model, event or page sees it.
 
+pub mod alarm;
 pub mod budget;
 pub mod doom_loop;
 #[cfg(any(test, feature = "fuzz"))]

@@ -89,8 +89,12 @@ impl HolderDoor {
 impl Door for HolderDoor {
     fn show(&self, event: &Event) {
         let shown = CLIENT.try_with(|client| {
-            if let Event::Notice { text } = event {
-                let text = text.clone();
+            let text = match event {
+                Event::Notice { text } => Some(text.clone()),
+                Event::Alarm { alarm, .. } => Some(format!("noticed: {alarm}")),
+                _ => None,
+            };
+            if let Some(text) = text {
                 // A client that does not read misses a notice; the record has it.
                 let _ = client.say.try_send(FromHolder::Notice { text });
             }

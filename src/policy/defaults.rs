@@ -1,6 +1,7 @@
 //! The values a policy file starts from: what each key means where it is not written.
 
 use super::model::*;
+use crate::protocol::alarm::{Reaction, WatchRules};
 use crate::protocol::control::{Control, Strength};
 use crate::protocol::spec::{Limits, Tmp};
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ pub fn policy() -> Policy {
             download_bytes: Some(5 * GIB),
         },
         limits: limits(),
+        watch: watch(),
         process: ProcessPolicy {
             user: None,
             stop_grace_ms: 5_000,
@@ -81,6 +83,7 @@ pub fn policy() -> Policy {
         },
         lifecycle: LifecyclePolicy {
             on_disconnect: OnDisconnect::Stop,
+            runs_per_hour: None,
         },
         audit: AuditPolicy { fail_closed: true },
     }
@@ -100,6 +103,19 @@ fn limits() -> Limits {
         // Written under `[workspace]`.
         workspace_size: None,
         workspace_inodes: None,
+    }
+}
+
+/// Told, and left to whoever reads it: a program may well know what it does.
+fn watch() -> WatchRules {
+    WatchRules {
+        loss: Reaction::Tell,
+        memory: Reaction::Tell,
+        disk: Reaction::Tell,
+        silence_ms: None,
+        on_silence: Reaction::Tell,
+        gpu_idle_ms: Some(15 * MINUTE),
+        on_gpu_idle: Reaction::Tell,
     }
 }
 

@@ -2,6 +2,7 @@ use super::super::fixture::{self, rule};
 use super::super::model::*;
 use super::*;
 use crate::policy::network;
+use crate::protocol::alarm::Reaction;
 use crate::protocol::control::{Control, Strength};
 use crate::protocol::net::HostRule;
 use proptest::prelude::*;
@@ -103,10 +104,14 @@ prop_compose! {
         default in select(&[Decision::Ask, Decision::Deny][..]),
         flags: (bool, bool, bool, bool),
         gpus in (0..4_u32, proptest::option::of(words(&["0", "1", "2"]))),
+        reactions in (select(&[Reaction::Off, Reaction::Tell, Reaction::Stop][..]), select(&[Reaction::Tell, Reaction::Stop][..])),
         word in select(&[Strength::Absent, Strength::Watched, Strength::Enforced][..]),
     ) -> Policy {
         policy.limits.memory = memory;
         policy.limits.wall_ms = wall;
+        policy.watch.silence_ms = wall;
+        policy.lifecycle.runs_per_hour = memory;
+        (policy.watch.loss, policy.watch.on_silence) = reactions;
         policy.network.upload_bytes = memory;
         policy.network.mode = if flags.0 { NetworkMode::Proxy } else { NetworkMode::None };
         policy.limits.cpus = cpus.map(f64::from);

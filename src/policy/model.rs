@@ -2,6 +2,7 @@
 //!
 //! `None` in a limit is "unlimited", 0 is "none allowed".
 
+use crate::protocol::alarm::WatchRules;
 use crate::protocol::control::{Control, Strength};
 use crate::protocol::ids::Digest;
 use crate::protocol::net::{HostRule, SourceAlias};
@@ -26,6 +27,7 @@ pub struct Policy {
     pub secrets: Vec<PolicySecret>,
     pub network: NetworkPolicy,
     pub limits: Limits,
+    pub watch: WatchRules,
     pub process: ProcessPolicy,
     pub env: EnvPolicy,
     pub git: GitPolicy,
@@ -310,6 +312,8 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LifecyclePolicy {
     pub on_disconnect: OnDisconnect,
+    /// Runs that may begin in an hour, this one included.
+    pub runs_per_hour: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

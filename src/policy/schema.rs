@@ -6,6 +6,7 @@
 #[macro_use]
 mod forms;
 mod keys;
+mod watch;
 
 use super::model::Policy;
 use super::value::{Form, Slot};
@@ -46,15 +47,12 @@ pub(super) const RULE: [&str; 8] = [
 ];
 
 /// What the schema has and this version has not, by path or by table.
-pub(super) const NOT_BUILT: [&str; 14] = [
+pub(super) const NOT_BUILT: [&str; 11] = [
     "workspace.exec",
     "mount.max_size",
     "secrets.host",
     "limits.gpu_time",
     "limits.cost_usd",
-    "limits.silence",
-    "limits.on_silence",
-    "limits.runs_per_hour",
     "artifacts.types",
     "approval.rule.max_gpus",
     "approval.rule.network",

@@ -1,5 +1,6 @@
 //! What happened, one value for each thing: the lines of the record and of `--json`.
 
+use super::alarm::Alarm;
 use super::control::Controls;
 use super::device::{Gpu, GpuSample};
 use super::ids::{CallId, Digest, RunId, StepNumber};
@@ -126,6 +127,11 @@ pub enum Event {
     GpusSampled {
         step: StepNumber,
         gpus: Vec<GpuSample>,
+    },
+    /// Something about a running step is worth a look; the policy says what.
+    Alarm {
+        step: StepNumber,
+        alarm: Alarm,
     },
     StepEnded {
         step: StepNumber,

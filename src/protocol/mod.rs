@@ -1,5 +1,6 @@
 //! The words everything else is said in: values without behaviour, clock, disk or network.
 
+pub mod alarm;
 pub mod control;
 pub mod device;
 pub mod event;

@@ -1,5 +1,6 @@
 //! How a program ended. "We failed to run it" is `sandbox::SandboxError`, another type.
 
+use super::alarm::{Alarm, AlarmKind};
 use super::device::GpuUse;
 use super::limit::Reached;
 use serde::{Deserialize, Serialize};
@@ -25,17 +26,19 @@ pub enum Outcome {
     DiskLow,
     /// Stopped by a person.
     Cancelled,
+    /// Stopped by the policy, for what was noticed.
+    Stopped(AlarmKind),
 }
 
 impl Outcome {
-    /// The exit code of `fumehood exec`: the program's own, 124 timed out, 128+N a signal; a kill for
+    /// The exit code of `fumehood exec`: the program's own, 124 timed out or stopped by the policy, 128+N a signal; a kill for
     /// memory or disk is 137 like the signal that did it.
     pub fn exit_code(self) -> i32 {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128 + signal,
             Self::OutOfMemory | Self::DiskFull | Self::TooManyFiles | Self::DiskLow => 137,
-            Self::TimedOut => 124,
+            Self::TimedOut | Self::Stopped(_) => 124,
             Self::Cancelled => 130,
         }
     }
@@ -56,6 +59,7 @@ impl fmt::Display for Outcome {
             Self::TooManyFiles => f.write_str("killed: workspace over its number of files"),
             Self::DiskLow => f.write_str("killed: the disk of the workspace is nearly full"),
             Self::Cancelled => f.write_str("stopped on request"),
+            Self::Stopped(kind) => write!(f, "stopped by the policy: {kind}"),
         }
     }
 }
@@ -89,4 +93,7 @@ pub struct Exit {
     /// Limits it came up against, whether or not it ended by them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reached: Vec<Reached>,
+    /// What was noticed while it ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
 }

@@ -1,5 +1,6 @@
 //! What a person is asked, and what they may answer. A door renders it; nothing here is a terminal's.
 
+use super::alarm::WatchRules;
 use super::control::Controls;
 use super::ids::Digest;
 use super::spec::{GivenSecret, SandboxSpec};
@@ -48,6 +49,9 @@ pub struct ExecView {
     /// How each control holds on this machine.
     pub controls: Controls,
     pub wall_ms: Option<u64>,
+    /// What it is told about, or stopped for, while it runs.
+    #[serde(default)]
+    pub watch: WatchRules,
     /// Hosts that were approved for this run, as `host:port`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<String>,

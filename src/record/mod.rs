@@ -33,6 +33,7 @@ pub(crate) mod fuzz;
 mod gone;
 mod log;
 mod owner;
+mod pace;
 mod run;
 mod stop;
 mod store;

@@ -97,10 +97,12 @@ fn slices(text: &str) -> Option<Slices> {
     })
 }
 
-/// Pages of files that were not used lately are the kernel's to take.
+/// Pages of files are the kernel's to take back.
 fn in_use(used: &str, stat: &str) -> Option<u64> {
-    let cache = value(stat, "total_inactive_file").or_else(|| value(stat, "inactive_file"));
-    Some(used.trim().parse::<u64>().ok()?.saturating_sub(cache?))
+    let pages = |total: &str, own: &str| value(stat, total).or_else(|| value(stat, own));
+    let cache = pages("total_inactive_file", "inactive_file")?
+        .saturating_add(pages("total_active_file", "active_file")?);
+    Some(used.trim().parse::<u64>().ok()?.saturating_sub(cache))
 }
 
 #[cfg(test)]
@@ -143,7 +145,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("memory.usage_in_bytes", "5000\n");
-        write("memory.stat", "inactive_file 7\ntotal_inactive_file 1000\n");
+        write(
+            "memory.stat",
+            "inactive_file 7\nactive_file 3\ntotal_inactive_file 900\ntotal_active_file 100\n",
+        );
         write("memory.oom_control", "oom_kill 3\n");
         write("pids.events", "max 4\n");
         write(
@@ -167,7 +172,10 @@ mod tests {
         };
         assert_eq!(counted.read(), all);
         write("memory.current", "3000\n");
-        write("memory.stat", "anon 1\ninactive_file 500\n");
+        write(
+            "memory.stat",
+            "anon 1\ninactive_file 300\nactive_file 200\n",
+        );
         assert_eq!(counted.read().memory, Some(2500));
     }
 }

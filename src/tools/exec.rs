@@ -162,6 +162,9 @@ fn report(exit: &Exit, (changed, blocked): (&[String], &[String]), output: &str)
         text.push_str(advice);
         text.push('\n');
     }
+    for alarm in &exit.alarms {
+        text.push_str(&format!("noticed: {alarm}; {}\n", alarm.kind.advice()));
+    }
     for reached in &exit.reached {
         text.push_str(&format!("limit: {reached}\n"));
     }
@@ -200,13 +203,14 @@ fn report(exit: &Exit, (changed, blocked): (&[String], &[String]), output: &str)
 /// What the model can do about an end that the program did not choose.
 fn advice(outcome: Outcome) -> Option<&'static str> {
     match outcome {
-        // The limit says it.
+        // The limit says it, or what was noticed.
         Outcome::Code(_)
         | Outcome::OutOfMemory
         | Outcome::TimedOut
         | Outcome::DiskFull
         | Outcome::TooManyFiles
-        | Outcome::DiskLow => None,
+        | Outcome::DiskLow
+        | Outcome::Stopped(_) => None,
         Outcome::Signal(_) => Some("It crashed, or was ended by a signal of its own."),
         Outcome::Cancelled => Some("A person stopped it."),
     }
@@ -286,6 +290,34 @@ mod tests {
             json!({"argv": ["a\u{0}b"]}),
         ] {
             assert!(request(arguments.clone()).is_err(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn limits_and_what_was_noticed_are_told_with_what_can_be_done() {
+        use crate::protocol::alarm::{Alarm, AlarmKind};
+        use crate::protocol::limit::{Evidence, Limit, Reached};
+        let exit = Exit {
+            outcome: Outcome::Stopped(AlarmKind::Loss),
+            usage: Default::default(),
+            reached: vec![Reached {
+                limit: Limit::Pids,
+                evidence: Evidence::Seen,
+                text: "limits.pids = 64: 1 process or thread could not be made".to_owned(),
+            }],
+            alarms: vec![Alarm {
+                kind: AlarmKind::Loss,
+                stop: true,
+                text: "the loss is NaN or infinite: loss=nan".to_owned(),
+            }],
+        };
+        let text = report(&exit, (&[], &[]), "epoch 1\n");
+        for line in [
+            "stopped by the policy: the loss is NaN or infinite, after 0.0 s\n",
+            "noticed: the loss is NaN or infinite: loss=nan; it was stopped for it; lower the learning rate, look for a division by zero or bad data, clip gradients\n",
+            "limit: limits.pids = 64: 1 process or thread could not be made; start fewer workers and threads (num_workers, OMP_NUM_THREADS)\n",
+        ] {
+            assert!(text.contains(line), "{text}");
         }
     }
 

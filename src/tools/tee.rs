@@ -144,8 +144,8 @@ mod tests {
     use super::*;
     use crate::context::redact::Known;
     use crate::protocol::ids::StepNumber;
-    use crate::tools::bench::Heard;
     use crate::record::{RunStore, Stream, new_run_id};
+    use crate::tools::bench::Heard;
     use tokio::io::AsyncWriteExt;
 
     /// Takes three bytes at a time, and after so many none.

@@ -45,4 +45,5 @@ mod secrets;
 mod selftest;
 mod stage;
 mod turn;
+mod watches;
 mod workspace;

@@ -6,6 +6,7 @@ fn ended(outcome: Outcome) -> Exit {
     Exit {
         outcome,
         reached: Vec::new(),
+        alarms: Vec::new(),
         usage: Usage::default(),
     }
 }

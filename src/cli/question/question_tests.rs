@@ -104,6 +104,7 @@ fn exec(argv: &[&str], files: Vec<FileView>) -> QuestionView {
             sandbox: spec(),
             controls: controls(),
             wall_ms: None,
+            watch: Default::default(),
             granted: Vec::new(),
         })),
     }

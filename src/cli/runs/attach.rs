@@ -88,6 +88,12 @@ async fn attach_step(
     err.finish(err_bytes).await.map_err(unreadable)?;
     match end {
         End::Ended(exit) => {
+            for alarm in &exit.alarms {
+                say(&format!(
+                    "fumehood: noticed: {}",
+                    visible(&alarm.to_string())
+                ));
+            }
             tell(&exit);
             let code = u8::try_from(exit.outcome.exit_code()).unwrap_or(failure::EXEC_OWN);
             Ok(ExitCode::from(code))

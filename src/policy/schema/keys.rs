@@ -2,6 +2,7 @@
 
 use super::Key;
 use super::forms::{amount, fixed, limit};
+use super::watch::WATCH;
 use crate::policy::model::{
     CaHandIn, Contained, Decision, NetworkMode, OnDisconnect, Remember, RuntimeChoice,
 };
@@ -34,7 +35,27 @@ const REQUIRE: Key = Key {
 };
 
 /// Every key, in the order in which it is shown.
-pub(in crate::policy) const KEYS: &[Key] = &[
+pub(in crate::policy) const KEYS: &[Key] = &ALL;
+
+const ALL: [Key; WORLD.len() + WATCH.len() + MANNERS.len()] = joined([WORLD, WATCH, MANNERS]);
+
+/// All of them, one after another.
+const fn joined<const N: usize>(parts: [&[Key]; 3]) -> [Key; N] {
+    let mut all = [REQUIRE; N];
+    let (mut part, mut at) = (0, 0);
+    while part < parts.len() {
+        let mut index = 0;
+        while index < parts[part].len() {
+            all[at] = parts[part][index];
+            (index, at) = (index + 1, at + 1);
+        }
+        part += 1;
+    }
+    all
+}
+
+/// What a sandbox is made of, and its limits.
+const WORLD: &[Key] = &[
     key!(
         "executor.backend",
         Form::Backend,
@@ -239,6 +260,10 @@ pub(in crate::policy) const KEYS: &[Key] = &[
         Limit(artifacts.max_files),
         "Files of results that are copied out (--artifacts)"
     ),
+];
+
+/// How things are done in it and around it.
+const MANNERS: &[Key] = &[
     key!(
         "process.user",
         Form::User,

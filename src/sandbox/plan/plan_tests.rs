@@ -54,6 +54,7 @@ fn policy() -> Policy {
         gpu: crate::policy::defaults::policy().gpu,
         network: crate::policy::defaults::policy().network,
         limits: some_limits(),
+        watch: Default::default(),
         process: ProcessPolicy {
             user: None,
             stop_grace_ms: 5000,
@@ -80,6 +81,7 @@ fn policy() -> Policy {
         },
         lifecycle: LifecyclePolicy {
             on_disconnect: OnDisconnect::Stop,
+            runs_per_hour: None,
         },
         audit: AuditPolicy { fail_closed: true },
     }

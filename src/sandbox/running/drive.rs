@@ -239,6 +239,8 @@ impl Run<'_> {
         let [out, err] = &self.counts;
         Exit {
             outcome,
+            // Noticed by whoever watches it.
+            alarms: Vec::new(),
             reached: reached::reached(&Facts {
                 spec: &self.sandbox.spec,
                 exit,

@@ -24,6 +24,7 @@ use super::egress::Egress;
 use super::wire::{MAX_OUTBOUND_STREAMS, Secret, StartError, StartStep, StepLimits};
 use crate::policy::action::ExecAction;
 use crate::policy::permit::Permit;
+use crate::protocol::alarm::{Free, Level, Pulse};
 use crate::protocol::control::{Control, Controls, Strength};
 use crate::protocol::outcome::Exit;
 use crate::protocol::spec::SandboxSpec;
@@ -195,6 +196,29 @@ impl Sandbox {
     /// Hands secrets over, of which the specification tells: to every step that is started after this.
     pub fn give(&self, secrets: &[Secret]) {
         self.channel.give(secrets.to_vec());
+    }
+
+    /// What it uses now, as far as it is limited and measured.
+    pub async fn pulse(&self) -> Pulse {
+        let limits = &self.spec.limits;
+        let level = |used: Option<u64>, most: Option<u64>| {
+            used.zip(most).map(|(used, most)| Level { used, most })
+        };
+        let memory = match self.held.counts().await.memory {
+            None => self.held.resident().await,
+            counted => counted,
+        };
+        let measured = self.watch.measured();
+        let amount = measured.amount;
+        Pulse {
+            memory: level(memory, limits.memory),
+            workspace: level(amount.map(|all| all.bytes), limits.workspace_size),
+            files: level(amount.map(|all| all.files), limits.workspace_inodes),
+            free: measured.free.map(|[now, floor]| Free {
+                bytes: now.bytes,
+                floor: floor.bytes,
+            }),
+        }
     }
 
     /// Steps that run now.

@@ -10,12 +10,12 @@
 //! Nothing runs while no step does. Nobody can say whose bytes they are, so all steps go.
 
 use super::held::Held;
-use super::usage::{self, Ceiling, Free, Roots};
+use super::usage::{self, Amount, Ceiling, Free, Roots};
 use super::verdict::{Alone, Full, Stop};
 use crate::protocol::spec::SandboxSpec;
 use crate::sandbox::backend::SandboxError;
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -38,6 +38,28 @@ const STOPS: usize = 8;
 pub(super) struct Watch {
     crowd: Arc<watch::Sender<Crowd>>,
     stops: broadcast::Sender<Stop>,
+    gauge: Gauge,
+}
+
+/// What was measured last.
+#[derive(Clone, Default)]
+pub(super) struct Gauge(Arc<Mutex<Measured>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Measured {
+    pub(super) amount: Option<Amount>,
+    /// What is free, and what has to stay so.
+    pub(super) free: Option<[Free; 2]>,
+}
+
+impl Gauge {
+    fn set(&self, change: impl FnOnce(&mut Measured)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn read(&self) -> Measured {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -83,6 +105,7 @@ impl Watch {
     pub(super) fn spawn(prepared: Prepared, held: Arc<Held>) -> Self {
         let crowd = Arc::new(watch::Sender::new(Crowd::default()));
         let (stops, _) = broadcast::channel(STOPS);
+        let gauge = Gauge::default();
         let Prepared {
             roots,
             ceiling,
@@ -92,12 +115,22 @@ impl Watch {
             crowd.subscribe(),
             stops.clone(),
             memory.map(|limit| (limit, held)),
-            Arc::clone(&roots),
+            (Arc::clone(&roots), gauge.clone()),
         ));
         if !ceiling.is_open() && !roots.is_empty() {
-            tokio::spawn(walk(crowd.subscribe(), stops.clone(), roots, ceiling));
+            let to_walk = (roots, ceiling, gauge.clone());
+            tokio::spawn(walk(crowd.subscribe(), stops.clone(), to_walk));
         }
-        Self { crowd, stops }
+        Self {
+            crowd,
+            stops,
+            gauge,
+        }
+    }
+
+    /// What was measured last, while a step ran.
+    pub(super) fn measured(&self) -> Measured {
+        self.gauge.read()
     }
 
     /// A step begins.
@@ -157,13 +190,13 @@ async fn look(
     mut crowd: watch::Receiver<Crowd>,
     stops: broadcast::Sender<Stop>,
     memory: Option<(u64, Arc<Held>)>,
-    roots: Arc<Roots>,
+    (roots, gauge): (Arc<Roots>, Gauge),
 ) {
     while crowd.wait_for(|crowd| crowd.running > 0).await.is_ok() {
         tokio::select! {
             _ = crowd.wait_for(|crowd| crowd.running == 0) => {}
             () = look_at_memory(memory.as_ref(), &stops) => {}
-            () = look_at_space(&roots, &stops) => {}
+            () = look_at_space(&roots, &stops, &gauge) => {}
         }
     }
 }
@@ -182,14 +215,18 @@ async fn look_at_memory(memory: Option<&(u64, Arc<Held>)>, stops: &broadcast::Se
     }
 }
 
-async fn look_at_space(roots: &Arc<Roots>, stops: &broadcast::Sender<Stop>) {
+async fn look_at_space(roots: &Arc<Roots>, stops: &broadcast::Sender<Stop>, gauge: &Gauge) {
     let Some(before) = free(roots).await else {
         return pending().await;
     };
     let floor = before.floor();
     loop {
         sleep(SPACE).await;
-        if free(roots).await.is_some_and(|now| now.is_below(floor)) {
+        let Some(now) = free(roots).await else {
+            continue;
+        };
+        gauge.set(|measured| measured.free = Some([now, floor]));
+        if now.is_below(floor) {
             stop(stops, Stop::Disk(Full::Floor));
         }
     }
@@ -208,8 +245,7 @@ async fn free(roots: &Arc<Roots>) -> Option<Free> {
 async fn walk(
     mut crowd: watch::Receiver<Crowd>,
     stops: broadcast::Sender<Stop>,
-    roots: Arc<Roots>,
-    ceiling: Ceiling,
+    (roots, ceiling, gauge): (Arc<Roots>, Ceiling, Gauge),
 ) {
     let mut due = Instant::now();
     loop {
@@ -224,8 +260,10 @@ async fn walk(
         let begun = Instant::now();
         let roots = Arc::clone(&roots);
         let measured = tokio::task::spawn_blocking(move || usage::measure(&roots, ceiling)).await;
-        if let Ok(Err(full)) = measured {
-            stop(&stops, Stop::Disk(full));
+        match measured {
+            Ok(Ok(amount)) => gauge.set(|measured| measured.amount = Some(amount)),
+            Ok(Err(full)) => stop(&stops, Stop::Disk(full)),
+            Err(_) => {}
         }
         let pause = begun.elapsed() * WALK_SHARE;
         due = Instant::now() + pause.clamp(WALK_LEAST, WALK_MOST);

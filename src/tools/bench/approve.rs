@@ -130,6 +130,7 @@ impl Bench {
             sandbox: shown(act),
             controls: self.setup.controls.clone(),
             wall_ms: act.wall_ms,
+            watch: self.setup.policy.watch.clone(),
             granted: self.grants.all().iter().map(ToString::to_string).collect(),
         }))
     }

@@ -3,6 +3,7 @@
 use crate::context::listen::{Complaint, Listener};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
 
 /// What was heard in both streams of one step.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +12,9 @@ pub(in crate::tools) struct Heard(Arc<Mutex<Said>>);
 #[derive(Debug, Default)]
 struct Said {
     complaints: BTreeSet<Complaint>,
+    bad_loss: Option<String>,
+    /// When something was written last.
+    last: Option<Instant>,
 }
 
 /// Listens to one stream.
@@ -33,6 +37,16 @@ impl Heard {
         self.lock().complaints.clone()
     }
 
+    /// The first line that told of a bad loss.
+    pub(super) fn bad_loss(&self) -> Option<String> {
+        self.lock().bad_loss.clone()
+    }
+
+    /// When something was written last.
+    pub(super) fn last(&self) -> Option<Instant> {
+        self.lock().last
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,6 +58,7 @@ impl Ear {
             return;
         }
         self.listener.hear(bytes);
+        self.heard.lock().last = Some(Instant::now());
         self.tell();
     }
 
@@ -54,9 +69,10 @@ impl Ear {
     }
 
     fn tell(&self) {
-        let complaints = self.listener.complaints();
-        if !complaints.is_empty() {
-            self.heard.lock().complaints.extend(complaints);
+        let mut said = self.heard.lock();
+        said.complaints.extend(self.listener.complaints());
+        if said.bad_loss.is_none() {
+            said.bad_loss = self.listener.bad_loss().map(str::to_owned);
         }
     }
 }

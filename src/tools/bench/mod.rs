@@ -11,8 +11,8 @@
 //! ```
 
 mod approve;
+mod attend;
 mod ear;
-mod gpus;
 mod network;
 mod reached;
 mod secrets;

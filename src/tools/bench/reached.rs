@@ -112,6 +112,7 @@ mod tests {
             outcome,
             usage: Usage::default(),
             reached,
+            alarms: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The act itself: announced on disk, done, told.
 
+use super::attend::{Attend, Noticed};
 use super::ear::Heard;
 use super::{Bench, BenchIo, Executed, Seen, broken, reached};
 use crate::context::sanitise::visible;
@@ -7,7 +8,7 @@ use crate::policy::action::{ExecAction, Origin};
 use crate::policy::permit::Permit;
 use crate::protocol::event::Event;
 use crate::protocol::ids::StepNumber;
-use crate::protocol::outcome::Exit;
+use crate::protocol::outcome::{Exit, Outcome};
 use crate::record::{LogSummary, LogWriter, RunRecord, Stream};
 use crate::sandbox::backend::SandboxError;
 use crate::sandbox::{Sandbox, StepIo};
@@ -15,6 +16,7 @@ use crate::tools::tee::Tee;
 use crate::tools::{Passing, ToolStop};
 use crate::workspace::changes;
 use std::collections::BTreeSet;
+use tokio_util::sync::CancellationToken;
 
 impl Bench {
     /// The act itself: announced on disk, done, told.
@@ -43,14 +45,22 @@ impl Bench {
         let to = |stream| Ok((self.log(step, stream)?, heard.ear()));
         let mut stdout = Tee::new(to(Stream::Stdout)?, io.stdout, how);
         let mut stderr = Tee::new(to(Stream::Stderr)?, io.stderr, how);
+        let stop = io.cancel.child_token();
         let streams = StepIo {
             stdin: io.stdin,
             stdout: &mut stdout,
             stderr: &mut stderr,
-            cancel: io.cancel,
+            cancel: stop.clone(),
             started: None,
         };
-        let (ended, gpus) = self.measured(step, sandbox.step(permit, streams)).await;
+        let attend = Attend {
+            step,
+            sandbox,
+            heard: &heard,
+            stop: &stop,
+        };
+        let running = sandbox.step(permit, streams);
+        let (ended, noticed) = self.attended(&attend, running).await;
         let (stdout, mut found) = stdout.into_log();
         let (stderr, found_there) = stderr.into_log();
         let logs = [stdout.finish(), stderr.finish()];
@@ -58,7 +68,7 @@ impl Bench {
         self.tell_found(&found, io.passing)?;
         match ended {
             Ok(mut exit) => {
-                exit.usage.gpus = gpus;
+                add_noticed(&mut exit, noticed, &io.cancel);
                 let dropped = self.add_reached(&mut exit, &heard, &logs);
                 self.tell_end(step, exit, dropped, (before, origin)).await
             }
@@ -147,4 +157,16 @@ impl Bench {
                 error: error.to_string(),
             })
     }
+}
+
+/// A step that was stopped for what was noticed ended by that, unless a person stopped it as well.
+fn add_noticed(exit: &mut Exit, noticed: Noticed, cancel: &CancellationToken) {
+    if let Some(kind) = noticed.stopped_for()
+        && exit.outcome == Outcome::Cancelled
+        && !cancel.is_cancelled()
+    {
+        exit.outcome = Outcome::Stopped(kind);
+    }
+    exit.usage.gpus = noticed.gpus;
+    exit.alarms = noticed.alarms;
 }

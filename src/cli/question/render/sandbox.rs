@@ -4,6 +4,7 @@ use super::page::Page;
 use super::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::context::sanitise::visible;
 use crate::policy::unit;
+use crate::protocol::alarm::{Reaction, WatchRules};
 use crate::protocol::control::{Control, Controls, Strength};
 use crate::protocol::device::Devices;
 use crate::protocol::question::ExecView;
@@ -61,7 +62,27 @@ pub(super) fn sandbox(page: &mut Page, view: &ExecView) {
     for (name, amount, control) in amounts(spec, &limits) {
         limit(page, &view.controls, (name, amount, control));
     }
+    for (index, when) in stops(&view.watch).iter().enumerate() {
+        let name = if index == 0 { "stopped" } else { "" };
+        row(page, name, &format!("when {when}"));
+    }
     walls(page, &view.controls);
+}
+
+/// What the policy stops it for besides its limits.
+fn stops(watch: &WatchRules) -> Vec<String> {
+    let time =
+        |reaction, limit: Option<u64>| limit.filter(|_| reaction == Reaction::Stop).map(unit::time);
+    let plain = |reaction, when: &str| (reaction == Reaction::Stop).then(|| when.to_owned());
+    let all = [
+        time(watch.on_silence, watch.silence_ms).map(|time| format!("it says nothing for {time}")),
+        time(watch.on_gpu_idle, watch.gpu_idle_ms)
+            .map(|time| format!("no GPU of it is busy for {time}")),
+        plain(watch.loss, "its loss is NaN or infinite"),
+        plain(watch.memory, "nine tenths of its memory are in use"),
+        plain(watch.disk, "the workspace or its disk is nearly full"),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// Each by name, and what can be called through them.
