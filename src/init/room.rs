@@ -9,9 +9,7 @@ pub fn of(place: &CStr) -> Option<Room> {
     let found = statvfs(place).ok()?;
     let bytes = |blocks: libc::fsblkcnt_t| blocks.saturating_mul(found.fragment_size());
     Some(Room {
-        size: bytes(found.blocks()),
-        left: bytes(found.blocks_available()),
-        inodes: found.files(),
-        inodes_left: found.files_free(),
+        bytes: [found.blocks(), found.blocks_available()].map(bytes),
+        files: [found.files(), found.files_free()],
     })
 }

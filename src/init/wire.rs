@@ -8,8 +8,7 @@
 //!
 //!   stream ── StreamHead ──┬─ Control            frames of ToInit / FromInit, both ways
 //!                          ├─ Stdin(step)        raw bytes, host to step; half-close is end of file
-//!                          ├─ Stdout(step)       raw bytes, step to host
-//!                          └─ Stderr(step)       raw bytes, step to host
+//!                          └─ Stdout, Stderr(step)   raw bytes, step to host
 //!
 //!  and where the host asked for it ([`ToInit::Network`]), init opens
 //!
@@ -30,8 +29,7 @@ mod counted;
 mod handed;
 pub use counted::{CgroupJoin, WorldCgroup, WorldMemory};
 pub use handed::{SECRETS, SECRETS_ROOM, Secret};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The version both ends must share; they are built together, so a difference is a stale binary.
 pub const PROTOCOL_VERSION: u32 = 3;
@@ -218,9 +216,8 @@ pub struct StepExit {
     pub killed: bool,
     /// Descendants that still lived when the first process ended, and were killed.
     pub leftovers: u32,
-    /// User CPU time of the step and its reaped descendants, in microseconds.
+    /// User and system CPU time of the step and its reaped descendants, in microseconds.
     pub user_us: u64,
-    /// System CPU time, in microseconds.
     pub system_us: u64,
     /// Largest resident set of one process, in KiB (`ru_maxrss`).
     pub max_rss_kib: u64,
@@ -231,14 +228,11 @@ pub struct StepExit {
     pub shm: Option<Room>,
 }
 
-/// A file system of its own: how much of it there is, and how much is left.
+/// Bytes and files of a file system of its own: how many there are, and how many are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
-    /// Bytes.
-    pub size: u64,
-    pub left: u64,
-    pub inodes: u64,
-    pub inodes_left: u64,
+    pub bytes: [u64; 2],
+    pub files: [u64; 2],
 }
 
 /// The two ways a Linux process ends.
@@ -248,9 +242,8 @@ pub enum WaitStatus {
     Signal(i32),
 }
 
-/// The world that `init enter` builds before it becomes PID 1: the namespace backend's half of a
-/// sandbox specification. It is the first frame on init's standard input, and [`Entered`] the first
-/// on its standard output; what follows on both is the connection.
+/// The world that `init enter` builds before it becomes PID 1. It is the first frame on init's standard
+/// input, and [`Entered`] the first on its output; what follows on both is the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
     pub hostname: String,

@@ -43,8 +43,7 @@ pub(crate) struct FakeBackend {
 /// What the lease measures, set by a test; and what became of it.
 #[derive(Clone)]
 pub(crate) struct Gauges {
-    oom_kills: Arc<AtomicU64>,
-    pids_refused: Arc<AtomicU64>,
+    counts: Arc<Mutex<Counts>>,
     resident: Arc<AtomicU64>,
     last_words: Arc<Mutex<String>>,
     /// True while init runs.
@@ -150,8 +149,7 @@ impl FakeBackend {
 impl Default for Gauges {
     fn default() -> Self {
         Self {
-            oom_kills: Arc::new(AtomicU64::new(UNKNOWN)),
-            pids_refused: Arc::new(AtomicU64::new(UNKNOWN)),
+            counts: Arc::default(),
             resident: Arc::new(AtomicU64::new(UNKNOWN)),
             last_words: Arc::default(),
             alive: Arc::new(watch::Sender::new(false)),
@@ -162,11 +160,11 @@ impl Default for Gauges {
 
 impl Gauges {
     pub(crate) fn set_oom_kills(&self, count: u64) {
-        self.oom_kills.store(count, Ordering::Relaxed);
+        self.counts.lock().unwrap().oom_kills = Some(count);
     }
 
     pub(crate) fn set_pids_refused(&self, count: u64) {
-        self.pids_refused.store(count, Ordering::Relaxed);
+        self.counts.lock().unwrap().pids_refused = Some(count);
     }
 
     pub(crate) fn set_resident(&self, bytes: u64) {
@@ -228,11 +226,7 @@ struct FakeLease(Gauges);
 #[async_trait]
 impl Lease for FakeLease {
     async fn counts(&self) -> Counts {
-        Counts {
-            oom_kills: known(&self.0.oom_kills),
-            pids_refused: known(&self.0.pids_refused),
-            ..Counts::default()
-        }
+        *self.0.counts.lock().unwrap()
     }
 
     async fn resident(&self) -> Option<u64> {

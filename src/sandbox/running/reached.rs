@@ -168,7 +168,7 @@ fn pids(facts: &Facts<'_>) -> Option<Reached> {
 fn tmp(facts: &Facts<'_>) -> Option<Reached> {
     let room = facts.exit.tmp?;
     let tmp = &facts.spec.tmp;
-    if is_full(room.left, room.size) {
+    if is_full(room.bytes) {
         let most = unit::size(tmp.size);
         return seen(Limit::Tmp, format!("tmp.size = {most}: /tmp is full"));
     }
@@ -176,12 +176,12 @@ fn tmp(facts: &Facts<'_>) -> Option<Reached> {
         "tmp.inodes = {}: /tmp holds as many files as it may",
         tmp.inodes
     );
-    is_full(room.inodes_left, room.inodes).then(|| seen(Limit::Tmp, text))?
+    is_full(room.files).then(|| seen(Limit::Tmp, text))?
 }
 
 fn shm(facts: &Facts<'_>) -> Option<Reached> {
     let most = unit::size(facts.spec.shm);
-    let full = |room: Room| is_full(room.left, room.size) || is_full(room.inodes_left, room.inodes);
+    let full = |room: Room| is_full(room.bytes) || is_full(room.files);
     let died = facts.exit.status == WaitStatus::Signal(SIGBUS)
         || facts.exit.status == WaitStatus::Code(128 + SIGBUS);
     let why = match facts.exit.shm.is_some_and(full) {
@@ -195,7 +195,7 @@ fn shm(facts: &Facts<'_>) -> Option<Reached> {
 }
 
 /// Nothing is known of a file system that says it has no size.
-fn is_full(left: u64, size: u64) -> bool {
+fn is_full([size, left]: [u64; 2]) -> bool {
     size > 0 && left < size.div_ceil(FULL)
 }
 

@@ -173,10 +173,8 @@ fn the_signal_for_too_large_a_file_is_one_however_it_comes() {
 fn a_place_of_its_own_that_is_full_is_told() {
     let room = |left, inodes_left| {
         Some(Room {
-            size: 1 << 20,
-            left,
-            inodes: 100,
-            inodes_left,
+            bytes: [1 << 20, left],
+            files: [100, inodes_left],
         })
     };
     let with = |tmp, shm, status| {
