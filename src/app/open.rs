@@ -1,7 +1,6 @@
 //! Opens a run: record, workspace, plan, bench; and closes it.
 
 use super::known::known;
-use super::pace;
 use super::{AppError, Chosen, OpenedRun, RunStart, SandboxRequest, choose_backend};
 use crate::config::Config;
 use crate::context::redact::Redactor;
@@ -36,13 +35,12 @@ pub async fn open_run(
     let controls = chosen.backend.controls().await?;
     let store = RunStore::open(&config.state);
     sweep(&store);
-    // Before anything is waited for; and again when this run has its place among the others.
-    pace::check(&store, &request.policy, None)?;
+    super::pace::check(&store, &request.policy, None)?;
     let run = new_run_id();
     let wanted = (&*door, &start.cancel);
     let gpus = super::gpus::claim(config, &request.policy.gpu, &run, wanted).await?;
     let record = Arc::new(store.create(&run)?);
-    if let Err(error) = pace::check(&store, &request.policy, Some(&run)) {
+    if let Err(error) = super::pace::check(&store, &request.policy, Some(&run)) {
         let _ = remove_tree(record.dir());
         return Err(error);
     }
