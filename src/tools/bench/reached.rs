@@ -101,6 +101,7 @@ mod tests {
             limits: policy.limits,
             env: BTreeMap::new(),
             network: None,
+            secrets: Default::default(),
             stop_grace_ms: 1000,
             require: BTreeMap::new(),
             devices: Default::default(),
