@@ -335,7 +335,7 @@ async fn an_init_that_does_not_say_hello_is_given_up_with_its_last_words() {
     let error = Sandbox::start(&backend, &spec(), "x").await.err().unwrap();
     assert_eq!(
         error.to_string(),
-        "the sandbox ended: init did not answer within 10 s: exec format \\u{1b}[2Jerror"
+        "the sandbox ended: init did not answer within 60 s: exec format \\u{1b}[2Jerror"
     );
     assert_eq!(backend.gauges.ended(), 1);
     backend.gauges.gone().await;
