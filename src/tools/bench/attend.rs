@@ -28,11 +28,26 @@ const TOLD: u32 = 30;
 
 /// What is attended to.
 pub(super) struct Attend<'a> {
-    pub(super) step: StepNumber,
-    pub(super) sandbox: &'a Sandbox,
-    pub(super) heard: &'a Heard,
+    step: StepNumber,
+    sandbox: &'a Sandbox,
+    heard: &'a Heard,
     /// Ends the step, and nothing else.
-    pub(super) stop: &'a CancellationToken,
+    stop: &'a CancellationToken,
+}
+
+impl<'a> Attend<'a> {
+    pub(super) fn new(
+        step: StepNumber,
+        sandbox: &'a Sandbox,
+        (heard, stop): (&'a Heard, &'a CancellationToken),
+    ) -> Self {
+        Self {
+            step,
+            sandbox,
+            heard,
+            stop,
+        }
+    }
 }
 
 /// What was noticed.
@@ -125,7 +140,7 @@ impl Attention<'_> {
         };
         let pulse = self.what.sandbox.pulse().await;
         self.totals.add(&gpus);
-        if self.looks % TOLD == 0 && !gpus.is_empty() {
+        if self.looks.is_multiple_of(TOLD) && !gpus.is_empty() {
             let step = self.what.step;
             // A record that cannot be written is found out by the end of the step at the latest.
             let _ = self.bench.setup.desk.emit(&Event::GpusSampled {

@@ -53,12 +53,7 @@ impl Bench {
             cancel: stop.clone(),
             started: None,
         };
-        let attend = Attend {
-            step,
-            sandbox,
-            heard: &heard,
-            stop: &stop,
-        };
+        let attend = Attend::new(step, sandbox, (&heard, &stop));
         let running = sandbox.step(permit, streams);
         let (ended, noticed) = self.attended(&attend, running).await;
         let (stdout, mut found) = stdout.into_log();
