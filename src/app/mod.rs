@@ -37,7 +37,7 @@ pub use gc::{Collected, Forgotten, Removal, collect};
 pub use images::{
     ImageBuild, ListedImage, build_image, image_store, import_image, list_images, remove_image,
 };
-pub use known::redactor;
+pub use known::{redactor, unknown};
 pub use layers::{Layered, lay_over, read_policy, tighten_by_project};
 pub use open::{RunEnd, open_run};
 pub use trust::{Accepted, all_accepted, distrust, project_source, trust};

@@ -56,6 +56,13 @@ pub(super) async fn exec(holder: &Arc<Holder>, stream: UnixStream, ask: ExecAsk)
             return tell(stream, refuse(format!("--env {name}: {error}"))).await;
         }
     }
+    if let Some(name) = app::unknown(holder.bench.desk().redactor(), &ask.env) {
+        let why = format!(
+            "--env {name} holds a secret that the box did not know when it was opened, so it could not be kept \
+             out of the log: open the box with it (`box open --env {name}`)"
+        );
+        return tell(stream, refuse(why)).await;
+    }
     let busy = holder.busy();
     let step = holder.bench.next_step();
     let mut talk = Talk::over(stream);

@@ -22,6 +22,15 @@ const CREATED: &str = "1970-01-01T00:00:00Z";
 /// Longest line that is handed on.
 const LINE: u64 = 4096;
 
+/// Scripts of packages run in there, as root: none of them is to read a key of the user's.
+const FORGET: &str = r#"exec 2>&1
+for name in $(compgen -e); do
+    case "${name^^}" in
+        *KEY | *TOKEN | *SECRET | *PASSWORD | *PASSWD | *PASSPHRASE | *SSHPASS | *_PWD | *CREDENTIALS) unset "$name" ;;
+    esac
+done
+"#;
+
 /// Runs the script that comes with Fumehood. Gives what it made, in words.
 pub(super) async fn make(out: &Path, hears: Hears<'_>) -> Result<String, ImageError> {
     let failed = |why: String| {
@@ -32,7 +41,7 @@ pub(super) async fn make(out: &Path, hears: Hears<'_>) -> Result<String, ImageEr
     }
     };
     let mut child = Command::new("bash")
-        .args(["-c", &format!("exec 2>&1\n{}", recipe::ROOTFS), "rootfs"])
+        .args(["-c", &format!("{FORGET}{}", recipe::ROOTFS), "rootfs"])
         .arg(out)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -214,14 +214,14 @@ impl Taker<'_> {
         if beneath::kind_of(&found) != SFlag::S_IFREG {
             return Ok(Copied::Left("no regular file any more"));
         }
-        let written = |path: &Path| self.to.path.join(path);
-        let into = written(&met.path);
-        let mut file = self
-            .to
-            .create(&met.path)
-            .map_err(WorkspaceError::io("create", &into))?;
-        let copied =
-            pour(&mut from, &mut file, room).map_err(WorkspaceError::io("write", &into))?;
+        // One name or one full disk does not undo what is there already: the record still names it.
+        let Ok(mut file) = self.to.create(&met.path) else {
+            return Ok(Copied::Left("a name that cannot be made there"));
+        };
+        let Ok(copied) = pour(&mut from, &mut file, room) else {
+            self.to.remove(&met.path);
+            return Ok(Copied::Left("a file that could not be written whole"));
+        };
         Ok(match copied {
             Some((bytes, digest)) => Copied::Whole(CollectedFile {
                 path: met.path.clone(),

@@ -262,6 +262,16 @@ fn a_box_redacts_what_it_passes_on_unless_raw_is_asked_for() {
     check("the box's pipe", &output.stdout);
     check("the box's standard error", &output.stderr);
     assert!(String::from_utf8_lossy(&exec(&["--raw"]).stdout).contains(TOKEN));
+    // One that it was not opened with could not be kept out of its log.
+    let late = exec(&["--env", "OTHER_TOKEN=came-too-late-1"]);
+    assert_eq!(late.status.code(), Some(125), "{late:?}");
+    let said = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert!(said.contains("box open --env OTHER_TOKEN"), "{said}");
+    assert!(
+        exec(&["--env", &format!("HF_TOKEN={TOKEN}")])
+            .status
+            .success()
+    );
     env.fumehood()
         .args(["box", "close", &name])
         .assert()

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub(super) struct Handed {
     permit: Option<Permit<SecretAction>>,
+    /// A no is one for the run, too: nobody is asked until they say yes.
+    denied: Option<Denial>,
     /// The sandbox that has them.
     to: Option<String>,
 }
@@ -27,9 +29,15 @@ impl Bench {
         cancel: &CancellationToken,
     ) -> Result<Result<(), Denial>, ToolStop> {
         // Two executions at once ask one question: the other waits for its answer.
-        let mut handed = self.handed.lock().await;
+        let mut handed = tokio::select! {
+            handed = self.handed.lock() => handed,
+            () = cancel.cancelled() => return Err(ToolStop::Interrupted),
+        };
         if self.setup.spec.secrets.is_empty() || handed.permit.is_some() {
             return Ok(Ok(()));
+        }
+        if let Some(denial) = &handed.denied {
+            return Ok(Err(denial.clone()));
         }
         let act = SecretAction {
             run: self.setup.run.clone(),
@@ -48,12 +56,19 @@ impl Bench {
             let allow = act.network.as_ref().map(|network| &network.allow);
             QuestionBody::Secrets(SecretsView {
                 secrets: act.secrets.clone(),
-                reaches: allow.map(|rules| rules.iter().map(ToString::to_string).collect()),
+                // What a person allowed since is reached as well.
+                reaches: allow.map(|rules| {
+                    let all = rules.iter().cloned().chain(self.grants.all());
+                    all.map(|rule| rule.to_string()).collect()
+                }),
             })
         };
         let desk = &self.setup.desk;
         match desk.settle(about, verdict, body, &patience).await? {
-            Settled::Denied(denial) => Ok(Err(denial)),
+            Settled::Denied(denial) => {
+                handed.denied = Some(denial.clone());
+                Ok(Err(denial))
+            }
             Settled::Granted { permit, .. } => {
                 handed.permit = Some(permit);
                 Ok(Ok(()))
