@@ -75,11 +75,9 @@ impl Ground {
     /// Bytes that are free for whoever unpacks.
     pub(super) fn free(&self) -> Result<u64, Trouble> {
         let found = nix::sys::statvfs::fstatvfs(&self.root)?;
-        // The types differ between the platforms.
-        #[allow(clippy::useless_conversion)]
-        let free =
-            u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
-        Ok(free)
+        Ok(found
+            .blocks_available()
+            .saturating_mul(found.fragment_size()))
     }
 
     pub(super) fn make_folder(&mut self, path: &Path, mode: u32) -> Result<(), Trouble> {
