@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   ended, old enough ─▶ head kept ─▶ out of sight ─▶ removed by descriptor, links not followed
-//!   killed ─▶ homes and workspaces past their time; containers and cgroups whose owner is dead
+//!   killed ─▶ homes and workspaces past their time; images half made; containers and cgroups whose
+//!             owner is dead
 //! ```
 
 use super::{AppError, install_init};
@@ -60,6 +61,9 @@ pub async fn collect(
     }
     if remove.is_some() {
         for path in store.half_gone().into_iter().chain(store.past_its_time()?) {
+            gone(&path, &mut collected);
+        }
+        for path in super::images::image_store(config).left_behind()? {
             gone(&path, &mut collected);
         }
         sweep(config, &mut collected).await;

@@ -23,6 +23,7 @@ use crate::tools::door::Door;
 use crate::workspace::{Opening, Place, Texts, Why, Workspace, remove_tree};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Opens a run: locks its workspace, starts its record, plans its sandbox. Nothing has run yet.
 pub async fn open_run(
@@ -99,7 +100,8 @@ fn begin(
     let mut known = known(config, &request.env);
     let folder = (request.policy_folder.as_path(), &mut known);
     let secrets = super::secrets::read(config, &request.policy, folder)?;
-    let (spec, mut notes) = plan_sandbox(config, &request, (&chosen, &secrets.given), places)?;
+    let given = (&chosen, &*secrets.given);
+    let (spec, mut notes) = plan_sandbox(config, &request, given, places, &start.cancel)?;
     let artifacts = super::artifacts::place(&request, &spec, &workspace)?;
     notes.extend(secrets.notes);
     notes.splice(0..0, [vec![chosen.reason], request.policy_notes].concat());
@@ -174,13 +176,14 @@ fn plan_sandbox(
     request: &SandboxRequest,
     (chosen, secrets): (&Chosen, &[GivenSecret]),
     (workspace, record, gpus): (&mut Workspace, &RunRecord, Option<&Claim>),
+    cancel: &CancellationToken,
 ) -> Result<(SandboxSpec, Vec<String>), AppError> {
     let policy = &request.policy;
     let backend = chosen.backend.kind();
     let caller = owner::caller();
     let (uid, gid) = plan::run_as(policy, backend, workspace.owner(), caller);
     workspace.work_as(uid, gid)?;
-    let unpacked = super::unpack::fill(workspace, request)?;
+    let unpacked = super::unpack::fill(workspace, request, cancel)?;
     let stock = workspace.take_stock()?;
     let home = source(&crate::workspace::make_home(record.dir(), uid, gid)?);
     let judge = MountJudge::new(&config.user_home, &config.state);

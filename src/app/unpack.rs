@@ -4,7 +4,9 @@ use super::{AppError, SandboxRequest};
 use crate::context::sanitise::visible;
 use crate::policy::unit;
 use crate::workspace::{Bounds, Unpacked, Workspace};
+use std::ops::ControlFlow;
 use std::path::Path;
+use tokio_util::sync::CancellationToken;
 
 /// Where a policy sets no bound, the free space of the disk is one.
 const UNBOUNDED: Bounds = Bounds {
@@ -16,6 +18,7 @@ const UNBOUNDED: Bounds = Bounds {
 pub(super) fn fill(
     workspace: &Workspace,
     request: &SandboxRequest,
+    cancel: &CancellationToken,
 ) -> Result<Option<String>, AppError> {
     let Some(archive) = &request.unpack else {
         return Ok(None);
@@ -25,7 +28,11 @@ pub(super) fn fill(
         bytes: own.size.unwrap_or(UNBOUNDED.bytes),
         entries: own.inodes.unwrap_or(UNBOUNDED.entries),
     };
-    let unpacked = workspace.unpack(archive, bounds)?;
+    let mut tap = |_: &[u8]| match cancel.is_cancelled() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    let unpacked = workspace.unpack(archive, bounds, &mut tap)?;
     Ok(Some(told(archive, &unpacked)))
 }
 

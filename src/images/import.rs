@@ -11,6 +11,7 @@ use super::store::{Made, Store};
 use crate::workspace::{Bounds, Extraction};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// The largest image.
@@ -55,12 +56,7 @@ pub(super) fn unpack(store: &Store, archive: &Path) -> Result<About, ImageError>
     let passing = store.passing()?;
     let making = passing.path().join("making");
     fs::create_dir(&making).map_err(ImageError::io("create", &making))?;
-    let done = flatten(&file, &layout, (&making, archive));
-    // What an archive made is removed by descriptor, however it is nested.
-    if done.is_err() {
-        crate::workspace::remove_tree(&making)?;
-    }
-    let about = done?;
+    let about = flatten(&file, &layout, (&making, archive))?;
     store.place(&making, &about)?;
     Ok(about)
 }
@@ -77,7 +73,8 @@ fn flatten(
         let mut hash = Sha256::new();
         extraction
             .add(Section::new(file, layer.part), &mut |bytes| {
-                hash.update(bytes)
+                hash.update(bytes);
+                ControlFlow::Continue(())
             })
             .map_err(|error| error.of_archive(archive))?;
         digest = format!("sha256:{}", to_hex(&hash.finalize()));

@@ -13,6 +13,7 @@ mod error;
 mod import;
 mod layout;
 mod name;
+mod passing;
 mod recipe;
 mod rootfs;
 mod roots;

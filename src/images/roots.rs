@@ -13,6 +13,7 @@ use crate::workspace::remove_tree;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What is in an unpacked image.
@@ -49,13 +50,9 @@ impl Store {
     /// Holds what is unpacked of an id; `None` where nothing is.
     pub fn hold(&self, id: &str) -> Result<Option<HeldRoot>, ImageError> {
         let folder = self.root_of(id)?;
-        let lock = match File::open(folder.join("lock")) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            lock => lock.map_err(ImageError::io("open", &folder))?,
+        let Some(lock) = lock(&folder, Hold::Shared)? else {
+            return Ok(None);
         };
-        lock.lock_shared()
-            .map_err(ImageError::io("lock", &folder))?;
-        // It may have gone while we waited.
         let path = match fs::canonicalize(folder.join("root")) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             path => path.map_err(ImageError::io("look at", &folder))?,
@@ -109,17 +106,9 @@ impl Store {
     /// Where a sandbox uses it.
     pub fn clear(&self, id: &str) -> Result<bool, ImageError> {
         let folder = self.root_of(id)?;
-        let lock = match File::open(folder.join("lock")) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            lock => lock.map_err(ImageError::io("open", &folder))?,
+        let Some(_lock) = lock(&folder, Hold::Alone)? else {
+            return Ok(false);
         };
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(ImageError::InUse { id: id.to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(ImageError::io("lock", &folder)(error)),
-        }
         // Out of the way first: half of it is never found.
         let passing = self.passing()?;
         let gone = passing.path().join("gone");
@@ -131,6 +120,49 @@ impl Store {
     fn root_of(&self, id: &str) -> Result<PathBuf, ImageError> {
         let hex = hex(id).ok_or_else(|| self.unknown(id))?;
         Ok(self.folder().join("roots").join(hex))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Hold {
+    /// Waits for who removes it.
+    Shared,
+    /// Refused where anyone else holds it.
+    Alone,
+}
+
+/// The lock of what is unpacked in `folder` now; `None` where nothing is. What is locked may have gone while
+/// we waited, and another have come in its place: then that one is locked.
+fn lock(folder: &Path, hold: Hold) -> Result<Option<File>, ImageError> {
+    let name = folder.join("lock");
+    let failed = |error| ImageError::io("lock", folder)(error);
+    loop {
+        let lock = match File::open(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            lock => lock.map_err(failed)?,
+        };
+        match hold {
+            Hold::Shared => lock.lock_shared().map_err(failed)?,
+            Hold::Alone => match lock.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    let id = folder.file_name().unwrap_or_default().to_string_lossy();
+                    return Err(ImageError::InUse {
+                        id: format!("sha256:{id}"),
+                    });
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Ok(()) => {}
+            },
+        }
+        let locked = lock.metadata().map_err(failed)?;
+        match fs::metadata(&name) {
+            Ok(now) if (now.dev(), now.ino()) == (locked.dev(), locked.ino()) => {
+                return Ok(Some(lock));
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+            // Once more: it is another one by now, or gone.
+            _ => {}
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   STATE/images/names/NAME.json      which id the name stands for, and where it came from
 //!                roots/HEX/           what is unpacked of it: see `roots`
+//!                .making-*/           what is only passing: see `passing`
 //! ```
 
 use super::error::ImageError;
@@ -126,15 +127,7 @@ impl Store {
         }
     }
 
-    /// A folder of ours for what is only passing.
-    pub(super) fn passing(&self) -> Result<tempfile::TempDir, ImageError> {
-        make_folder(&self.dir)?;
-        tempfile::Builder::new()
-            .prefix(".making-")
-            .tempdir_in(&self.dir)
-            .map_err(ImageError::io("make a folder in", &self.dir))
-    }
-
+    /// Where it all is; it may not be there yet.
     pub(super) fn folder(&self) -> &Path {
         &self.dir
     }

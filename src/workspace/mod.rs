@@ -54,5 +54,5 @@ pub use snapshot::{Entry, Snapshot, SnapshotRequest, code_tree};
 pub use stream::{Incoming, Outgoing};
 pub use texts::{MAX_TEXT, Texts};
 pub use traps::Why;
-pub use unpack::{Bounds, Extraction, Fault, Left, Unpacked};
+pub use unpack::{Bounds, Extraction, Fault, Left, Tap, Unpacked};
 pub use walk::{Kind, MAX_ENTRIES, Stamp};

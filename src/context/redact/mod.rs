@@ -24,6 +24,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a byte of a value becomes.
@@ -136,52 +137,57 @@ impl Redactor {
     }
 
     /// Anything that has a form in JSON, with every text in it redacted; `None` where nothing is found.
+    /// A value may be a word of ours ("docker"): where that makes it another thing than it was, that word
+    /// alone is left.
     pub fn anything<T: Serialize + DeserializeOwned>(&self, thing: &T) -> Option<T> {
         self.0.as_ref()?;
         let told = serde_json::to_value(thing).ok()?;
-        // A value may be a word of ours ("docker"): then such words as a whole are left, for the rest.
-        for words in [Words::All, Words::Parts] {
+        let parse = |chosen: &[bool]| {
             let mut value = told.clone();
-            if !self.value(&mut value, words) {
-                return None;
-            }
-            if let Ok(redacted) = serde_json::from_value(value) {
-                return Some(redacted);
-            }
+            self.value(&mut value, &mut chosen.iter());
+            serde_json::from_value(value).ok()
+        };
+        // How many texts have a value in them is known when all were looked at.
+        let found = self.value(&mut told.clone(), &mut std::iter::empty());
+        if found == 0 {
+            return None;
         }
-        None
+        let mut chosen = vec![false; found];
+        choose(&mut chosen, 0..found, &|chosen| parse(chosen).is_some());
+        parse(&chosen)
     }
 
-    fn value(&self, value: &mut Value, words: Words) -> bool {
+    /// Redacts those of the texts with a value in them that are `chosen`, in order; says how many there are.
+    fn value<'a>(&self, value: &mut Value, chosen: &mut impl Iterator<Item = &'a bool>) -> usize {
         match value {
             Value::String(text) => match self.text(text) {
                 Cow::Owned(redacted) => {
-                    let whole = redacted.bytes().all(|byte| byte == MASK);
-                    if whole && words == Words::Parts {
-                        return false;
+                    if chosen.next() == Some(&true) {
+                        *text = redacted;
                     }
-                    *text = redacted;
-                    true
+                    1
                 }
-                Cow::Borrowed(_) => false,
+                Cow::Borrowed(_) => 0,
             },
-            Value::Array(values) => values
-                .iter_mut()
-                .fold(false, |found, one| self.value(one, words) | found),
-            Value::Object(map) => map
-                .iter_mut()
-                .fold(false, |found, (_, one)| self.value(one, words) | found),
-            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+            Value::Array(values) => values.iter_mut().map(|one| self.value(one, chosen)).sum(),
+            Value::Object(map) => map.values_mut().map(|one| self.value(one, chosen)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }
     }
 }
 
-/// Which texts of a structure are redacted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Words {
-    All,
-    /// But those that are a value as a whole.
-    Parts,
+/// Chooses as much of a range as `fits` together with what is chosen already, by halves.
+fn choose(chosen: &mut [bool], range: Range<usize>, fits: &impl Fn(&[bool]) -> bool) {
+    chosen[range.clone()].fill(true);
+    if fits(chosen) {
+        return;
+    }
+    chosen[range.clone()].fill(false);
+    if range.len() > 1 {
+        let middle = range.start + range.len() / 2;
+        choose(chosen, range.start..middle, fits);
+        choose(chosen, middle..range.end, fits);
+    }
 }
 
 impl Automat {

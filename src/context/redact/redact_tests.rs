@@ -112,6 +112,23 @@ fn every_text_of_a_structure_is_redacted_and_words_of_ours_stay() {
 }
 
 #[test]
+fn a_word_of_ours_that_stays_leaves_nothing_else_as_it_was() {
+    use crate::protocol::spec::BackendKind;
+    let redactor = redactor(&[KEY, "namespace"]);
+    // Both are values: a kind must be one of its words, a text need not.
+    let told: (BackendKind, Vec<String>) = (
+        BackendKind::Namespace,
+        vec!["namespace".into(), "harmless".into(), KEY.into()],
+    );
+    let (kind, texts) = redactor.anything(&told).unwrap();
+    assert_eq!(kind, BackendKind::Namespace);
+    assert_eq!(
+        texts,
+        ["*".repeat(9), "harmless".into(), "*".repeat(KEY.len())]
+    );
+}
+
+#[test]
 fn a_long_value_is_found_too() {
     let value: String = (0..4000)
         .map(|n| char::from(b'a' + (n * n % 23) as u8))

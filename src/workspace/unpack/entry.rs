@@ -144,6 +144,8 @@ pub enum Fault {
     Sparse,
     Packed(&'static str),
     DiskFull,
+    /// By who asked for it.
+    Interrupted,
 }
 
 impl fmt::Display for Fault {
@@ -165,6 +167,7 @@ impl fmt::Display for Fault {
             Self::Damaged => "this is no tar archive, or a damaged one",
             Self::Sparse => "it is a sparse file in a form that is not read",
             Self::DiskFull => "the disk would be left with less than 1 GiB",
+            Self::Interrupted => "it was interrupted",
             Self::TooManyEntries(max) => {
                 return write!(f, "the archive has over {max} entries");
             }

@@ -4,6 +4,7 @@ use super::ground::Ground;
 use super::{Bounds, Extraction, Shape};
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -30,8 +31,12 @@ pub(crate) fn archive(data: &[u8]) {
     let (under, over) = bytes.split_at(cut);
     let open = OwnedFd::from(File::open(&root).expect("a folder"));
     let mut extraction = Extraction::on(Ground::new(open, shape, None), shape, BOUNDS);
-    let whole =
-        extraction.add(under, &mut |_| {}).is_ok() && extraction.add(over, &mut |_| {}).is_ok();
+    let whole = extraction
+        .add(under, &mut |_| ControlFlow::Continue(()))
+        .is_ok()
+        && extraction
+            .add(over, &mut |_| ControlFlow::Continue(()))
+            .is_ok();
     let done = extraction.finish();
     assert!(done.bytes <= BOUNDS.bytes || !whole, "{done:?}");
     let mut names: Vec<_> = fs::read_dir(dir.path())

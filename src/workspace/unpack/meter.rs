@@ -4,6 +4,7 @@
 use super::entry::Fault;
 use std::cell::Cell;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 
 /// Longest header with everything that belongs to it: names, attributes, maps of sparse files. Its
 /// reader keeps it in memory.
@@ -92,11 +93,14 @@ impl<R: Read> Read for Packed<'_, R> {
     }
 }
 
-/// Counts what comes out of it, shows it to `tap`, and ends where it is too much.
+/// Sees every byte that comes out of an archive, and says whether it is read on.
+pub type Tap<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
+
+/// Counts what comes out of it, shows it to `tap`, and ends where that says so or it is too much.
 pub(super) struct Metered<'a, R> {
     pub(super) inner: R,
     pub(super) gauge: &'a Gauge,
-    pub(super) tap: &'a mut dyn FnMut(&[u8]),
+    pub(super) tap: Tap<'a>,
 }
 
 impl<R: Read> Read for Metered<'_, R> {
@@ -112,7 +116,9 @@ impl<R: Read> Read for Metered<'_, R> {
         };
         let part = buffer.get_mut(..wanted).unwrap_or_default();
         let count = self.inner.read(part)?;
-        (self.tap)(part.get(..count).unwrap_or_default());
+        if (self.tap)(part.get(..count).unwrap_or_default()).is_break() {
+            return Err(self.gauge.fail(Fault::Interrupted));
+        }
         self.gauge.pass(count as u64)?;
         Ok(count)
     }

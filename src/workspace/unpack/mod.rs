@@ -16,6 +16,7 @@ mod ground;
 mod meter;
 
 pub use entry::{Fault, Left};
+pub use meter::Tap;
 
 use super::error::WorkspaceError;
 use super::place::Workspace;
@@ -58,15 +59,21 @@ pub struct Unpacked {
 }
 
 impl Workspace {
-    /// Unpacks an archive in it: files and folders, given to whom it is worked on as.
-    pub fn unpack(&self, archive: &Path, bounds: Bounds) -> Result<Unpacked, WorkspaceError> {
+    /// Unpacks an archive in it: files and folders, given to whom it is worked on as. `tap` as for
+    /// [`Extraction::add`].
+    pub fn unpack(
+        &self,
+        archive: &Path,
+        bounds: Bounds,
+        tap: Tap<'_>,
+    ) -> Result<Unpacked, WorkspaceError> {
         let packed = File::open(archive).map_err(WorkspaceError::io("open", archive))?;
         let root =
             (self.fd().try_clone_to_owned()).map_err(WorkspaceError::io("open", self.path()))?;
         let ground = Ground::new(root, Shape::Files, self.given_to());
         let mut extraction = Extraction::on(ground, Shape::Files, bounds);
         extraction
-            .add(packed, &mut |_| {})
+            .add(packed, tap)
             .map_err(|error| error.of_archive(archive))?;
         Ok(extraction.finish())
     }
@@ -109,12 +116,9 @@ impl Extraction {
         }
     }
 
-    /// Unpacks one archive over those before. `tap` sees every byte of it as it is unpacked, to its end.
-    pub fn add(
-        &mut self,
-        packed: impl Read,
-        tap: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), WorkspaceError> {
+    /// Unpacks one archive over those before. `tap` sees every byte of it as it is unpacked, to its end,
+    /// unless it breaks off.
+    pub fn add(&mut self, packed: impl Read, tap: Tap<'_>) -> Result<(), WorkspaceError> {
         self.ground.next_layer();
         self.written = 0;
         let max = (self.bounds.entries.saturating_mul(HEADERS)).saturating_add(self.bounds.bytes);

@@ -3,6 +3,7 @@
 use super::*;
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use tar::EntryType as T;
@@ -88,9 +89,9 @@ fn tried(shape: Shape, bounds: Bounds, archives: &[Vec<u8>]) -> Tried {
     let root = File::open(dir.path().join("in")).unwrap();
     let ground = Ground::new(root.into(), shape, None);
     let mut extraction = Extraction::on(ground, shape, bounds);
-    let all = archives
-        .iter()
-        .try_for_each(|archive| extraction.add(archive.as_slice(), &mut |_| {}));
+    let all = archives.iter().try_for_each(|archive| {
+        extraction.add(archive.as_slice(), &mut |_| ControlFlow::Continue(()))
+    });
     Tried {
         dir,
         result: all.map(|()| extraction.finish()),
@@ -303,7 +304,9 @@ fn a_second_name_of_what_was_there_before_is_refused() {
     let ground = Ground::new(root.into(), Shape::Layers, None);
     let mut extraction = Extraction::on(ground, Shape::Layers, BOUNDS);
     let archive = pack().hard_link("mine", "before").end();
-    let error = extraction.add(archive.as_slice(), &mut |_| {}).unwrap_err();
+    let error = extraction
+        .add(archive.as_slice(), &mut |_| ControlFlow::Continue(()))
+        .unwrap_err();
     assert!(error.to_string().contains("did not bring"), "{error}");
     assert_eq!(fs::metadata(dir.path().join("before")).unwrap().nlink(), 1);
 }
@@ -632,7 +635,10 @@ fn the_tap_sees_every_byte_that_was_unpacked() {
     let mut extraction = Extraction::layers(&dir.path().join("root"), BOUNDS).unwrap();
     let packed = gzip(&archive);
     extraction
-        .add(packed.as_slice(), &mut |part| seen.extend_from_slice(part))
+        .add(packed.as_slice(), &mut |part| {
+            seen.extend_from_slice(part);
+            ControlFlow::Continue(())
+        })
         .unwrap();
     assert_eq!(seen, archive);
 }
@@ -665,4 +671,34 @@ mod any {
             tried(shape, BOUNDS, &[archive.end()]).held();
         }
     }
+}
+
+#[test]
+fn who_asked_for_it_can_end_it_at_any_byte() {
+    let archive = Pack::default()
+        .file("a", b"first")
+        .file("b", b"second")
+        .end();
+    let dir = tempfile::tempdir().unwrap();
+    let mut extraction = Extraction::layers(&dir.path().join("root"), BOUNDS).unwrap();
+    let mut left = 600usize;
+    let error = extraction.add(archive.as_slice(), &mut |part| {
+        left = left.saturating_sub(part.len());
+        match left {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    });
+    let error = error.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            WorkspaceError::Archive {
+                fault: Fault::Interrupted,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(!dir.path().join("root/b").exists());
 }
