@@ -12,6 +12,7 @@
 mod agent;
 mod artifacts;
 mod backend;
+mod close;
 mod ending;
 mod error;
 mod gc;
@@ -31,6 +32,7 @@ mod unpack;
 
 pub use agent::{AgentRequest, ReadyAgent, lay_down_remote, ready_agent, verify};
 pub use backend::{Examined, choose_backend, examine, install_init};
+pub use close::RunEnd;
 pub use ending::{exec_end, exits, said};
 pub use error::AppError;
 pub use gc::{Collected, Forgotten, Removal, collect};
@@ -39,7 +41,7 @@ pub use images::{
 };
 pub use known::{redactor, unknown};
 pub use layers::{Layered, lay_over, read_policy, tighten_by_project};
-pub use open::{RunEnd, open_run};
+pub use open::open_run;
 pub use trust::{Accepted, all_accepted, distrust, project_source, trust};
 
 use crate::policy::model::{BackendChoice, Policy};

@@ -1,4 +1,4 @@
-//! Opens a run: record, workspace, plan, bench; and closes it.
+//! Opens a run: record, workspace, plan, bench.
 
 use super::known::known;
 use super::{AppError, Chosen, OpenedRun, RunStart, SandboxRequest, choose_backend};
@@ -10,7 +10,6 @@ use crate::protocol::control::Controls;
 use crate::protocol::event::Event;
 use crate::protocol::ids::RunId;
 use crate::protocol::spec::{GivenSecret, Mount, RootFs, SandboxSpec};
-use crate::protocol::stop::StopReason;
 use crate::record::{RunRecord, RunStore, new_run_id};
 use crate::sandbox::gpu::Claim;
 use crate::sandbox::mount_source::{MountJudge, MountRequest};
@@ -96,12 +95,12 @@ fn begin(
     let run = record.run().clone();
     let mut workspace = open_workspace(config, &request, &record)?;
     let outside = super::network::outside(config)?;
-    let places = (&mut workspace, &*record, gpus.as_ref());
     let mut known = known(config, &request.env);
     let folder = (request.policy_folder.as_path(), &mut known);
     let secrets = super::secrets::read(config, &request.policy, folder)?;
-    let given = (&chosen, &*secrets.given);
-    let (spec, mut notes) = plan_sandbox(config, &request, given, places, &start.cancel)?;
+    let given = (&chosen, &*secrets.given, &start.cancel);
+    let places = (&mut workspace, &*record, gpus.as_ref());
+    let (spec, mut notes) = plan_sandbox(config, &request, given, places)?;
     let artifacts = super::artifacts::place(&request, &spec, &workspace)?;
     notes.extend(secrets.notes);
     notes.splice(0..0, [vec![chosen.reason], request.policy_notes].concat());
@@ -174,9 +173,8 @@ fn open_workspace(
 fn plan_sandbox(
     config: &Config,
     request: &SandboxRequest,
-    (chosen, secrets): (&Chosen, &[GivenSecret]),
+    (chosen, secrets, cancel): (&Chosen, &[GivenSecret], &CancellationToken),
     (workspace, record, gpus): (&mut Workspace, &RunRecord, Option<&Claim>),
-    cancel: &CancellationToken,
 ) -> Result<(SandboxSpec, Vec<String>), AppError> {
     let policy = &request.policy;
     let backend = chosen.backend.kind();
@@ -340,64 +338,4 @@ fn here() -> Result<PathBuf, AppError> {
         what: "the working directory",
         source,
     })
-}
-
-impl OpenedRun {
-    /// Ends the sandbox, takes out results and what the workspace may not keep, and writes the last record: each
-    /// of these also when one before it failed.
-    pub async fn close(self, end: RunEnd) -> Result<i32, AppError> {
-        let down = self.bench.end().await;
-        let taken = match &down {
-            Ok(()) => self.collect(),
-            // Something may live in it.
-            Err(_) => Ok(()),
-        };
-        let tidied = self.tidy();
-        let RunEnd {
-            stop,
-            exit_code,
-            text,
-        } = end;
-        self.desk.emit(&Event::RunEnded {
-            stop,
-            exit_code,
-            text,
-        })?;
-        // Free again once nothing of the sandbox is left.
-        drop(self.gpus);
-        down?;
-        taken?;
-        tidied?;
-        Ok(exit_code)
-    }
-
-    fn tidy(&self) -> Result<(), AppError> {
-        let moved = self
-            .bench
-            .workspace()
-            .quarantine(&self.record.quarantine_dir())?;
-        if !moved.is_empty() {
-            let paths = moved
-                .iter()
-                .map(|each| visible(&each.to_string()))
-                .collect();
-            self.desk.emit(&Event::Quarantined { paths })?;
-        }
-        // Caches: nothing in it is a result.
-        if let Err(error) = remove_tree(&self.record.dir().join("home")) {
-            let text = error.to_string();
-            self.desk.emit(&Event::Notice { text })?;
-        }
-        Ok(())
-    }
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunEnd {
-    pub stop: StopReason,
-    /// What the command ends with: of `exec`, the program's own.
-    pub exit_code: i32,
-    /// The model's last words.
-    pub text: String,
 }

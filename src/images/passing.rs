@@ -94,7 +94,7 @@ mod tests {
         let made = store.passing().unwrap();
         let left = store.folder().join(".making-killed");
         fs::create_dir_all(left.join("making/root")).unwrap();
-        assert_eq!(store.left_behind().unwrap(), [left.clone()]);
+        assert_eq!(store.left_behind().unwrap(), std::slice::from_ref(&left));
         let second = store.passing().unwrap();
         assert!(!left.exists() && made.path().exists());
         let path = second.path().to_owned();
