@@ -43,6 +43,8 @@ pub enum AppError {
         id: String,
         policy: String,
     },
+    #[error("policy {policy} lets no image be pulled")]
+    PullNotAllowed { policy: String },
     #[error("the docker backend needs an image")]
     NoImage,
     #[error("the policy hands over the secret {name}, and {why}")]
@@ -103,6 +105,9 @@ impl AppError {
             Self::ImageNotAllowed { id, .. } => Some(format!(
                 "where you trust it, add \"{id}\" to [image] allow; or name one that is listed"
             )),
+            Self::PullNotAllowed { .. } => Some(
+                "say --set image.pull=ask for this time, or have it in a policy of yours".into(),
+            ),
             Self::NoImage => Some(
                 "name one with --image REF (`docker images` and `fumehood images list` say what is there), or use --backend namespace"
                     .into(),

@@ -3,8 +3,10 @@
 
 use super::{AppError, install_init};
 use crate::config::Config;
-use crate::images::{self, About, BuildOrder, HeldRoot, ImageError, ImageName, Made, Store};
-use crate::policy::model::Policy;
+use crate::images::{
+    self, About, BuildOrder, HeldRoot, ImageError, ImageName, Made, Pinned, Store,
+};
+use crate::policy::model::{Policy, PullChoice};
 use crate::protocol::net::SourceAlias;
 use crate::sandbox::docker::{DockerBackend, Hears, Image};
 use jiff::Timestamp;
@@ -66,6 +68,29 @@ pub async fn build_image(
         hears(&format!("it is unpacked here only: {error}"));
     }
     Ok(images::build_from_packages(&store, engine.ok().as_ref(), &order, hears).await?)
+}
+
+/// Has the engine fetch an image by its digest, where the policy lets it and lists it.
+pub async fn pull_image(
+    config: &Config,
+    policy: &Policy,
+    (reference, name): (&str, Option<&str>),
+    hears: Hears<'_>,
+) -> Result<Made, AppError> {
+    let pinned = Pinned::parse(reference)?;
+    if policy.image.pull == PullChoice::Never {
+        return Err(AppError::PullNotAllowed {
+            policy: policy.name.clone(),
+        });
+    }
+    let allow = &policy.image.allow;
+    if !allow.is_empty() && !allow.iter().any(|entry| is_pinned(entry, &pinned.digest)) {
+        return Err(not_allowed(policy, reference, pinned.digest));
+    }
+    let engine = engine(config).await?;
+    let name = name.unwrap_or_else(|| pinned.name());
+    let store = image_store(config);
+    Ok(images::pull(&store, &engine, (&pinned, name), now(), hears).await?)
 }
 
 /// Unpacks an image: an archive, or `engine:REF`, one of the engine's.
@@ -130,9 +155,11 @@ pub async fn remove_image(config: &Config, name: &str) -> Result<(Made, bool), A
     match engine(config).await {
         Err(_) => Ok((made, false)),
         Ok(engine) => {
-            engine
-                .forget_image(&images::tag(&made.name, &made.id))
-                .await?;
+            let tag = images::tag(&made.name, &made.id);
+            // The last of its names takes the image along.
+            for name in made.pulled.iter().chain([&tag]) {
+                engine.forget_image(name).await?;
+            }
             Ok((made, true))
         }
     }
@@ -216,7 +243,7 @@ fn not_allowed(policy: &Policy, reference: &str, id: String) -> AppError {
     }
 }
 
-/// Whether an entry of a policy names that very id.
+/// Whether an entry of a policy names that very digest.
 fn is_pinned(entry: &str, id: &str) -> bool {
     entry.rsplit_once('@').map_or(entry, |(_, digest)| digest) == id
 }

@@ -1,16 +1,21 @@
-//! `fumehood images`: made, listed, shown, removed. Progress goes to standard error, the id that came of
+//! `fumehood images`: made, pulled, listed, shown, removed. Progress goes to standard error, the id that came of
 //! it to standard output.
 
 use super::args::{ImagesArgs, ImagesCommand};
+use super::doors::Answers;
 use super::failure::{self, Failure};
+use super::policy::{self, Chosen};
 use super::{print, request, say};
 use crate::app::{self, AppError, ImageBuild, ListedImage};
 use crate::config::Config;
 use crate::context::sanitise::visible;
 use crate::images::{About, Made};
+use crate::policy::model::{Decision, PullChoice};
 use anstyle::Style;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 
 const DIM: Style = Style::new().dimmed();
@@ -33,6 +38,18 @@ pub(super) async fn images(config: &Config, args: ImagesArgs) -> Result<ExitCode
                 arguments: pairs(&arguments)?,
             };
             build(config, &asked).await?;
+        }
+        ImagesCommand::Pull {
+            reference,
+            name,
+            policy,
+            set,
+        } => {
+            let chosen = Chosen {
+                set: &set,
+                ..Chosen::named(&policy)
+            };
+            pull(config, &chosen, (&reference, name.as_deref())).await?;
         }
         ImagesCommand::Import { source, name } => {
             let asked = (source.as_str(), name.as_str());
@@ -86,6 +103,48 @@ async fn build(config: &Config, asked: &ImageBuild<'_>) -> Result<(), Failure> {
     print(&made.id)
 }
 
+async fn pull(
+    config: &Config,
+    chosen: &Chosen<'_>,
+    asked: (&str, Option<&str>),
+) -> Result<(), Failure> {
+    let policy = policy::effective(config, chosen)?.loaded.policy;
+    if policy.approval.typed == Decision::Ask && policy.image.pull == PullChoice::Ask {
+        confirm(asked.0)?;
+    }
+    let mut hears = |line: &str| say(&format!("{DIM}{}{DIM:#}", visible(line)));
+    let made = app::pull_image(config, &policy, asked, &mut hears)
+        .await
+        .map_err(failed)?;
+    say(&format!("it is {} here: --image {}", made.name, made.name));
+    print(&made.id)
+}
+
+/// Where the policy asks about what is typed, too.
+fn confirm(reference: &str) -> Result<(), Failure> {
+    let denied = |why: &str| {
+        Failure::new(
+            format!("{} is not pulled: {why}", visible(reference)),
+            failure::DENIED,
+        )
+    };
+    if Answers::of(false) != Answers::Person {
+        return Err(denied(
+            "the policy asks about it, and there is no terminal to ask at",
+        ));
+    }
+    say(&format!(
+        "Pull {}? y, or anything else for no",
+        visible(reference)
+    ));
+    let mut line = String::new();
+    let read = File::open("/dev/tty").and_then(|tty| BufReader::new(tty).read_line(&mut line));
+    match read {
+        Ok(_) if line.trim() == "y" => Ok(()),
+        _ => Err(denied("you said no")),
+    }
+}
+
 async fn show(config: &Config, name: &str, json: bool) -> Result<(), Failure> {
     let all = app::list_images(config).await.map_err(failed)?;
     let Some(image) = all.iter().find(|image| image.made.name == name) else {
@@ -100,7 +159,9 @@ async fn show(config: &Config, name: &str, json: bool) -> Result<(), Failure> {
         id,
         made,
         from,
+        pulled,
     } = &image.made;
+    let from = pulled.as_ref().unwrap_or(from);
     print(&format!(
         "{name}@{id}\nmade   {made}\nfrom   {}\nwhere  {}",
         visible(from),
@@ -150,12 +211,14 @@ fn as_json(image: &ListedImage) -> Value {
         id,
         made,
         from,
+        pulled,
     } = &image.made;
     json!({
         "name": name,
         "id": id,
         "made": made,
         "from": from,
+        "pulled": pulled,
         "in_engine": image.in_engine,
         "unpacked": image.unpacked,
     })

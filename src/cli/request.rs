@@ -155,8 +155,10 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::NoAuthorities
         | AppError::Authorities { .. }
         | AppError::ImageNotAllowed { .. }
+        | AppError::PullNotAllowed { .. }
         | AppError::Image(
             ImageError::Name { .. }
+            | ImageError::NotPinned { .. }
             | ImageError::Unknown { .. }
             | ImageError::Moved { .. }
             | ImageError::NotUnpacked { .. }

@@ -107,6 +107,7 @@ pub async fn build(
         id: image.id,
         made: order.now.clone(),
         from: format!("the recipe {} on {base} ({})", order.name, begun.id),
+        pulled: None,
     };
     store.replace(&made)?;
     Ok(made)
@@ -135,6 +136,7 @@ pub async fn build_from_packages(
         id: packed.id,
         made: order.now.clone(),
         from: said,
+        pulled: None,
     };
     store.replace(&made)?;
     Ok(made)

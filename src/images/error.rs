@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub enum ImageError {
     #[error("{name:?} is no name for an image: {why}")]
     Name { name: String, why: &'static str },
+    #[error("{reference:?} does not say by a digest what is to be pulled")]
+    NotPinned { reference: String },
     #[error("there is no image {name:?} here")]
     Unknown { name: String, known: Vec<String> },
     #[error("image {name} is {is} here, and {wanted} was asked for")]
@@ -63,6 +65,10 @@ impl ImageError {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Name { .. } => Some("use a-z, 0-9, `.`, `_` and `-`, 63 at most".to_owned()),
+            Self::NotPinned { .. } => Some(
+                "write REPOSITORY@sha256:…, the digest that the registry's page (or `docker buildx imagetools inspect`) shows: a tag can move"
+                    .to_owned(),
+            ),
             Self::Unknown { known, .. } if known.is_empty() => {
                 Some("make one: `fumehood images build base`".to_owned())
             }

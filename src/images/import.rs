@@ -34,6 +34,7 @@ pub fn import(
         id: about.id.clone(),
         made: now,
         from: from.to_owned(),
+        pulled: None,
     };
     // What is known of the very same image is worth more.
     let made = match store.get(&name)? {

@@ -27,6 +27,9 @@ pub struct Made {
     pub made: String,
     /// From what, in words.
     pub from: String,
+    /// What the engine calls it besides, where it was pulled: `REPOSITORY@sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<String>,
 }
 
 /// The images of one user.
@@ -176,6 +179,7 @@ mod tests {
             id: format!("sha256:{}", digit.repeat(64)),
             made: "2026-01-01T00:00:00Z".to_owned(),
             from: "a test".to_owned(),
+            pulled: None,
         }
     }
 

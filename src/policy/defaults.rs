@@ -24,6 +24,7 @@ pub fn policy() -> Policy {
         image: ImagePolicy {
             allow: Vec::new(),
             require_digest: true,
+            pull: PullChoice::Never,
         },
         workspace: WorkspacePolicy {
             size: Some(10 * GIB),

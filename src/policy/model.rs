@@ -114,6 +114,16 @@ pub struct ImagePolicy {
     /// is any. The first is that of a run whose user names none.
     pub allow: Vec<String>,
     pub require_digest: bool,
+    pub pull: PullChoice,
+}
+
+/// Whether the engine may fetch an image from a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PullChoice {
+    /// By digest, where the user says so (`fumehood images pull`).
+    Ask,
+    Never,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

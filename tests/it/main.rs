@@ -34,6 +34,7 @@ mod llm;
 mod namespace;
 mod packages;
 mod policies;
+mod pull;
 mod record;
 mod redaction;
 mod refused;

@@ -4,7 +4,7 @@ use super::Key;
 use super::forms::{amount, fixed, limit};
 use super::watch::WATCH;
 use crate::policy::model::{
-    CaHandIn, Contained, Decision, NetworkMode, OnDisconnect, Remember, RuntimeChoice,
+    CaHandIn, Contained, Decision, NetworkMode, OnDisconnect, PullChoice, Remember, RuntimeChoice,
 };
 use crate::policy::value::{Form, Slot, Unit, Value, Words};
 
@@ -86,11 +86,11 @@ const WORLD: &[Key] = &[
         Flag(image.require_digest),
         "Entries of image.allow name a digest, not a tag that can move"
     ),
-    only!(
+    choice!(
         "image.pull",
-        "never",
-        &["ask"],
-        "Whether an image that is not there is fetched"
+        ["ask" = PullChoice::Ask, "never" = PullChoice::Never],
+        image.pull,
+        "Whether the engine may fetch an image from a registry: by digest, as `fumehood images pull` asks"
     ),
     key!(
         "workspace.size",

@@ -39,7 +39,7 @@ pub(super) async fn resolve(engine: &Engine, reference: &str) -> Result<Image, S
             reference,
             "the engine has no such image",
             &format!(
-                "get it with `docker pull {reference}` (Fumehood never pulls by itself), or see `docker images`"
+                "get it with `docker pull {reference}` or, by digest, `fumehood images pull` (a run never pulls by itself), or see `docker images`"
             ),
         )),
         Err(error) => Err(engine::failed("inspect image", &error)),

@@ -1,7 +1,8 @@
 //! Images of the engine made, loaded and saved. What a build prints is the words of whatever it installs:
 //! each line is bounded here, and made harmless by who shows it.
 //!
-//! Nothing here pulls: a recipe begins with an image that the engine has, by its id.
+//! A recipe begins with an image that the engine has, by its id. What is pulled is pulled by its digest,
+//! which the engine holds what it gets against.
 
 use super::DockerBackend;
 use super::engine;
@@ -9,11 +10,12 @@ use super::image::Image;
 use crate::sandbox::backend::SandboxError;
 use bollard::models::BuildInfo;
 use bollard::query_parameters::{
-    BuildImageOptionsBuilder, ImportImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
+    BuildImageOptionsBuilder, CreateImageOptionsBuilder, ImportImageOptionsBuilder,
+    RemoveImageOptions, TagImageOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
@@ -35,6 +37,30 @@ pub struct BuildRequest<'a> {
 }
 
 impl DockerBackend {
+    /// Has the engine fetch `repository@digest` from its registry, without credentials.
+    pub async fn pull_image(
+        &self,
+        (repository, digest): (&str, &str),
+        hears: Hears<'_>,
+    ) -> Result<Image, SandboxError> {
+        let options = CreateImageOptionsBuilder::default()
+            .from_image(repository)
+            .tag(digest)
+            .build();
+        let mut said = (self.engine.client).create_image(Some(options), None, None);
+        // Bars come many times a second: each stage of a layer is told once.
+        let mut told = HashSet::new();
+        while let Some(info) = said.next().await {
+            let info = info.map_err(|error| engine::failed("pull image", &error))?;
+            let layer = info.id.unwrap_or_default();
+            let line = format!("{layer} {}", info.status.unwrap_or_default());
+            if told.len() < LINE && told.insert(line.clone()) {
+                hears(line.trim());
+            }
+        }
+        self.resolve_image(&format!("{repository}@{digest}")).await
+    }
+
     /// Builds an image with the engine's own builder.
     pub async fn build_image(
         &self,

@@ -38,6 +38,7 @@ fn policy() -> Policy {
         image: ImagePolicy {
             allow: Vec::new(),
             require_digest: true,
+            pull: PullChoice::Never,
         },
         workspace: WorkspacePolicy {
             size: Some(10 << 30),
