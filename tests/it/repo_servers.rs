@@ -144,8 +144,8 @@ async fn redirects_lead_nowhere_else() {
     let other = served(&bench.repos().join("other"));
     let rest = "/info/refs?service=git-upload-pack";
     for to in [
-        format!("{}{rest}", file_url(&secret)),
         format!("{}{rest}", other.url()),
+        format!("{}{rest}", file_url(&secret)),
         format!("http://169.254.169.254/repo.git{rest}"),
         format!("https://127.0.0.1:1/repo.git{rest}"),
         format!("//localhost/repo.git{rest}"),
@@ -195,6 +195,8 @@ async fn a_redirect_in_the_middle_is_refused() {
         false => reply(stream, "307 Elsewhere", &[("Location", "/x")], b""),
     });
     let error = bench.refused(&url(&server)).await;
+    let asked = server.requests();
+    assert!(asked.iter().all(|asked| asked.target != "/x"), "{asked:?}");
     assert!(matches!(error, RepoError::Redirect { .. }), "{error:?}");
 }
 
@@ -227,6 +229,7 @@ async fn what_the_policy_does_not_list_is_refused_with_the_line_that_would() {
 #[tokio::test]
 async fn garbage_is_not_taken_for_git() {
     let mut bench = Bench::new();
+    let words = pkt(b"ERR no \x1b[31m such thing\n");
     let cases: &[&[u8]] = &[
         b"",
         b"<html>hello</html>",
@@ -239,11 +242,14 @@ async fn garbage_is_not_taken_for_git() {
         b"001e# service=git-upload-pack\n0000zzzz",
         b"001e# service=git-upload-pack\n00000011nonsense!!!!",
         b"0009ERR no\x1b[31m",
+        &words,
         &[0; 4096],
         &[0xff; 4096],
     ];
     for garbage in cases {
-        let server = HttpServer::start(|_, stream| reply(stream, "200 OK", &[REFS], garbage));
+        let garbage = garbage.to_vec();
+        let shown = garbage.escape_ascii().to_string();
+        let server = HttpServer::start(move |_, stream| reply(stream, "200 OK", &[REFS], &garbage));
         let error = bench.refused(&url(&server)).await;
         let known = matches!(
             error,
@@ -252,7 +258,7 @@ async fn garbage_is_not_taken_for_git() {
                 | RepoError::Refused { .. }
                 | RepoError::Empty { .. }
         );
-        assert!(known, "{}: {error:?}", garbage.escape_ascii());
+        assert!(known, "{shown}: {error:?}");
     }
     let mut cut = one_branch();
     cut.truncate(cut.len() - 10);
@@ -264,11 +270,20 @@ async fn garbage_is_not_taken_for_git() {
 async fn packs_that_are_cut_wrong_or_something_else_are_refused() {
     let mut bench = Bench::new();
     let blob = [&[0x31][..], &deflate(b"x")].concat();
+    // Known before libgit2 gets it.
+    let no_pack: Vec<Vec<u8>> = vec![
+        b"hello, I am a pack".to_vec(),
+        band(b"hello, I am a pack"),
+        [
+            band(&[pack_head(0), vec![0; 40]].concat()),
+            b"0000".to_vec(),
+        ]
+        .concat(),
+        b"0002".to_vec(),
+    ];
     let cases: Vec<Vec<u8>> = vec![
         Vec::new(),
         b"0000".to_vec(),
-        b"hello, I am a pack".to_vec(),
-        band(b"hello, I am a pack"),
         band(&pack_head(0)),
         band(&pack_head(1)),
         band(&[pack_head(1), blob.clone()].concat()),
@@ -283,23 +298,21 @@ async fn packs_that_are_cut_wrong_or_something_else_are_refused() {
             b"0000".to_vec(),
         ]
         .concat(),
-        [
-            band(&[pack_head(0), vec![0; 40]].concat()),
-            b"0000".to_vec(),
-        ]
-        .concat(),
         pkt(b"\x03fatal: \x1b]0;title\x07 no more"),
         pkt(b"ERR upload-pack: \x1b[31m no"),
-        b"0002".to_vec(),
     ];
-    for case in cases {
+    let ours = no_pack.len();
+    for (n, case) in no_pack.into_iter().chain(cases).enumerate() {
         let shown = case.escape_ascii().to_string();
         let server = with_pack(move |stream| stream.write_all(&case));
         let error = bench.refused(&url(&server)).await;
-        let known = matches!(
-            error,
-            RepoError::NotGit { .. } | RepoError::Damaged { .. } | RepoError::Refused { .. }
-        );
+        let known = match n < ours {
+            true => matches!(error, RepoError::NotGit { .. }),
+            false => matches!(
+                error,
+                RepoError::NotGit { .. } | RepoError::Damaged { .. } | RepoError::Refused { .. }
+            ),
+        };
         assert!(known, "{shown}: {error:?}");
         assert_eq!(names(&bench.scratch()), Vec::<String>::new());
     }

@@ -226,12 +226,19 @@ async fn a_blob_bomb_is_refused_before_it_unfolds() {
             && error.remedy().is_some_and(|help| help.contains("--mount"))
     })
     .await;
-    // The same smaller one under many names: a few KiB of repository, gigabytes of files.
-    let small = forge.blob(&vec![0; 40 << 20]);
+}
+
+#[tokio::test]
+async fn one_blob_under_many_names_counts_each_time() {
+    let mut bench = Bench::new();
+    bench.policy.git.max_bytes = 32 << 20;
+    let forge = Forge::new(&bench.repos().join("r"));
+    // A few KiB of repository.
+    let blob = forge.blob(&vec![0; 1 << 20]);
     let many: Vec<_> = (0..200).map(|n| format!("f{n:03}").into_bytes()).collect();
     let entries: Vec<_> = many
         .iter()
-        .map(|name| (FILE, name.as_slice(), small))
+        .map(|name| (FILE, name.as_slice(), blob))
         .collect();
     forge.serve(forge.tree(&entries));
     refused(&mut bench, &forge, "over max_bytes together", |error| {
@@ -447,44 +454,76 @@ async fn hooks_filters_and_settings_of_a_local_repository_do_not_run() {
     assert!(!marker.exists());
 }
 
+type Trap = fn(&Path, &str);
+type Is = fn(&RepoError) -> bool;
+const IS_REFUSED: Is = |error| matches!(error, RepoError::Local { .. });
+const LEADS_NOWHERE: Is = |error| matches!(error, RepoError::Empty { .. });
+
+/// Each is given the id of a commit that is there: followed, it would lead to something.
+const TRAPS: &[(&str, Trap, Is)] = &[
+    (
+        "HEAD is a link",
+        |at, id| {
+            fs::remove_file(at.join("HEAD")).unwrap();
+            fs::write(at.with_extension("secret"), id).unwrap();
+            symlink(at.with_extension("secret"), at.join("HEAD")).unwrap();
+        },
+        IS_REFUSED,
+    ),
+    (
+        "HEAD is a pipe",
+        |at, _| {
+            fs::remove_file(at.join("HEAD")).unwrap();
+            nix::unistd::mkfifo(&at.join("HEAD"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        },
+        IS_REFUSED,
+    ),
+    (
+        "HEAD leads to itself",
+        |at, _| fs::write(at.join("HEAD"), "ref: HEAD\n").unwrap(),
+        LEADS_NOWHERE,
+    ),
+    (
+        "HEAD leads out",
+        |at, id| {
+            fs::write(at.with_extension("secret"), id).unwrap();
+            let name = at.with_extension("secret");
+            let name = name.file_name().unwrap().to_str().unwrap();
+            fs::write(at.join("HEAD"), format!("ref: ../{name}\n")).unwrap();
+        },
+        LEADS_NOWHERE,
+    ),
+    (
+        "HEAD is big",
+        |at, id| fs::write(at.join("HEAD"), format!("{id}{}", " ".repeat(1 << 20))).unwrap(),
+        IS_REFUSED,
+    ),
+    (
+        "HEAD is noise",
+        |at, _| fs::write(at.join("HEAD"), [0xff; 40]).unwrap(),
+        LEADS_NOWHERE,
+    ),
+    (
+        "references are sparse",
+        |at, _| {
+            fs::remove_dir_all(at.join("refs/heads")).unwrap();
+            let file = fs::File::create(at.join("packed-refs")).unwrap();
+            file.set_len(1 << 40).unwrap();
+        },
+        IS_REFUSED,
+    ),
+];
+
 #[tokio::test]
 async fn references_that_are_links_pipes_or_endless_are_refused() {
     let mut bench = Bench::new();
-    type Trap = fn(&Path);
-    let traps: &[(&str, Trap)] = &[
-        ("HEAD is a link", |at| {
-            fs::remove_file(at.join("HEAD")).unwrap();
-            symlink("/etc/passwd", at.join("HEAD")).unwrap();
-        }),
-        ("HEAD is a pipe", |at| {
-            fs::remove_file(at.join("HEAD")).unwrap();
-            nix::unistd::mkfifo(&at.join("HEAD"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        }),
-        ("HEAD leads to itself", |at| {
-            fs::write(at.join("HEAD"), "ref: HEAD\n").unwrap()
-        }),
-        ("HEAD leads out", |at| {
-            fs::write(at.join("HEAD"), "ref: ../../x\n").unwrap()
-        }),
-        ("HEAD is big", |at| {
-            fs::write(at.join("HEAD"), vec![b'0'; 1 << 20]).unwrap()
-        }),
-        ("HEAD is noise", |at| {
-            fs::write(at.join("HEAD"), [0xff; 40]).unwrap()
-        }),
-        ("references are sparse", |at| {
-            let file = fs::File::create(at.join("packed-refs")).unwrap();
-            file.set_len(1 << 40).unwrap();
-        }),
-    ];
-    for (n, (what, trap)) in traps.iter().enumerate() {
+    for (n, (what, trap, is)) in TRAPS.iter().enumerate() {
         let at = bench.repos().join(format!("t{n}"));
-        Forge::new(&at);
-        trap(&at);
+        let forge = Forge::new(&at);
+        let tree = forge.tree(&[(FILE, b"x", forge.blob(b"x"))]);
+        let id = commit(&forge.repository, "refs/heads/main", tree);
+        trap(&at, &id.to_string());
         let error = bench.refused(&file_url(&at)).await;
-        assert!(
-            matches!(error, RepoError::Local { .. } | RepoError::Empty { .. }),
-            "{what}: {error:?}"
-        );
+        assert!(is(&error), "{what}: {error:?}");
     }
 }

@@ -162,7 +162,7 @@ def writable_sys():
         opens(f"/sys/{name}", os.O_WRONLY)
     for folder in ("/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"):
         if not FREE:
-            attempt(f"mkdir in {folder}", lambda: os.mkdir(f"{folder}/planted"), ABSENT)
+            attempt(f"mkdir in {folder}", lambda: (os.mkdir(f"{folder}/planted"), os.rmdir(f"{folder}/planted")), ABSENT)
     if not FREE:
         writable_beneath("/sys", 20000)
 

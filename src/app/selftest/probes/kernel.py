@@ -98,6 +98,8 @@ def keyrings():
 def bpf():
     door("make a map", (321, 280), 0, ctypes.create_string_buffer(struct.pack("IIII", 2, 4, 4, 1), 128), 128)
     door("load a program", (321, 280), 5, ctypes.create_string_buffer(128), 128)
+    # Whoever gets in is told that there is no name, whatever the kernel's own setting keeps from users.
+    door("look an object up", (321, 280), 7, ctypes.create_string_buffer(128), 128)
 
 
 @attack
@@ -105,6 +107,8 @@ def perf_events():
     event = ctypes.create_string_buffer(struct.pack("IIQ", 1, 112, 0), 112)
     door("of this process", (298, 241), event, 0, -1, -1, 0)
     door("of processor 0", (298, 241), event, -1, 0, -1, 0)
+    # Before the kernel asks who may, it looks at these.
+    door("with flags of no kernel", (298, 241), event, 0, -1, -1, 1 << 30)
 
 
 @attack
