@@ -19,7 +19,7 @@ lint:
 bench:
 	DOCKER_HOST="$$(tests/setup --engine || true)" cargo bench --locked --bench ratios
 
-# Each control taken out of a copy of the sources, and which tests notice: half an hour on two cores.
+# Each control taken out of a copy of the sources, and which tests notice: an hour on two cores.
 controls: setup
 	tests/controls/off
 

@@ -1,13 +1,16 @@
 //! Servers that are down, wrong, slow or hostile: each ends in one clear error, in time.
 
+use crate::env::TestEnv;
+use crate::fake_llm::{FakeLlm, Reply, says};
 use crate::git_http::{GitServer, HttpServer, REFS, Request, begin, begin_git, pkt, reply};
 use crate::repo::{Bench, names};
 use flate2::{Compression, write::ZlibEncoder};
 use fumehood::repo::{Limit, RepoError, UrlError, file_url, lay_down};
+use serde_json::json;
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -185,6 +188,40 @@ async fn a_redirect_does_not_leave_the_listed_prefix() {
         .await;
     assert!(matches!(error, RepoError::Redirect { .. }), "{error:?}");
     assert_eq!(server.requests().len(), 1);
+}
+
+/// The user's own git may have good reasons for this; a clone of ours was judged by the URL it was given.
+#[test]
+fn what_the_users_git_was_told_leads_a_clone_nowhere_else() {
+    let env = TestEnv::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = listener.local_addr().unwrap();
+    let (came, visitors) = mpsc::channel();
+    std::thread::spawn(move || listener.incoming().try_for_each(|_| came.send(())));
+    let commit = lay_down(&env.path("r"), &[("x", b"x")]).unwrap();
+    let server = GitServer::start(&env.path("r"));
+    let told = format!(
+        "[url \"git://{elsewhere}/\"]\n\tinsteadOf = {}\n",
+        server.prefix()
+    );
+    std::fs::create_dir_all(env.path("home/.config/git")).unwrap();
+    for place in ["home/.gitconfig", "home/.config/git/config"] {
+        std::fs::write(env.path(place), &told).unwrap();
+    }
+    let llm = FakeLlm::start([
+        Reply::Answer(says("").calls("clone_repo", json!({"url": server.url()}))),
+        Reply::Answer(says("It is there.")),
+    ]);
+    let remotes = format!("git.remotes=[{:?}]", server.prefix());
+    env.fumehood()
+        .env("LLAMACPP_BASE_URL", llm.base_url())
+        .args(["run", "--model", "llamacpp/tiny", "--policy", "dev-loop"])
+        .args(["--yes", "--set", &remotes, "clone it"])
+        .assert()
+        .success();
+    let said = llm.requests()[1].last_text().to_owned();
+    assert!(visitors.try_recv().is_err(), "{said}");
+    assert!(said.contains(&commit), "{said}");
 }
 
 #[tokio::test]
