@@ -6,13 +6,14 @@ use super::model::Policy;
 use super::origin::Level;
 
 /// Names of the built-in policies, tightest first.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "hostile",
     "inspect-repo",
     "locked-down",
     "offline-train",
     "dev-loop",
     "fetch-deps",
+    "fetch-data",
     "gpu-train",
     "gpu-train-multi",
 ];
@@ -27,6 +28,7 @@ pub fn source(name: &str) -> Option<PolicySource> {
         "offline-train" => include_str!("../../policies/offline-train.toml"),
         "dev-loop" => include_str!("../../policies/dev-loop.toml"),
         "fetch-deps" => include_str!("../../policies/fetch-deps.toml"),
+        "fetch-data" => include_str!("../../policies/fetch-data.toml"),
         "hostile" => include_str!("../../policies/hostile.toml"),
         "inspect-repo" => include_str!("../../policies/inspect-repo.toml"),
         "gpu-train" => include_str!("../../policies/gpu-train.toml"),
@@ -94,11 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_one_that_fetches_has_a_network_and_no_gpu_or_mount_with_it() {
+    fn only_those_that_fetch_have_a_network_and_no_gpu_or_mount_with_it() {
         for name in NAMES {
             let policy = policy(name).unwrap();
             let reaches = crate::policy::network::is_on(&policy.network);
-            assert_eq!(reaches, name == "fetch-deps", "{name}");
+            assert_eq!(reaches, name.starts_with("fetch-"), "{name}");
             assert!(
                 policy.network.allow.is_empty() && policy.mounts.is_empty(),
                 "{name}"

@@ -190,6 +190,12 @@ fn show_rule(rule: &Rule) -> String {
     if let Some(wall) = rule.max_wall_ms {
         shown.push_str(&format!(", up to {}", super::unit::time(wall)));
     }
+    if let Some(gpus) = rule.max_gpus {
+        shown.push_str(&format!(", with {gpus} GPUs at most"));
+    }
+    if rule.offline {
+        shown.push_str(", without a network");
+    }
     shown
 }
 

@@ -173,6 +173,7 @@ fn case(
         writes_outside: None,
         secrets: secrets(policy.secrets.iter().map(|secret| &secret.name)),
         reaches: network::is_on(&policy.network).then(|| "the hosts listed".to_owned()),
+        gpus: u64::from(policy.gpu.devices.count),
         yes_given,
         remembered: false,
     };

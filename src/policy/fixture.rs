@@ -18,6 +18,8 @@ pub(super) fn rule(id: &str, decision: Decision, prefix: &[&str]) -> Rule {
         decision,
         command_prefix: prefix.iter().map(|word| (*word).to_owned()).collect(),
         max_wall_ms: None,
+        max_gpus: None,
+        offline: false,
         reason: String::new(),
     }
 }

@@ -50,6 +50,7 @@ pub fn decide_exec(policy: &Policy, standing: &Standing, act: ExecAction) -> Ver
         names_artifact: act.names_artifact,
         writes_outside: writes_outside(&act.sandbox),
         reaches: reaches(&act.sandbox),
+        gpus: act.sandbox.devices.gpus.len() as u64,
         secrets: judge::secrets(act.sandbox.secrets.iter().map(|secret| &secret.name)),
         yes_given: standing.yes_given,
         remembered,

@@ -185,6 +185,8 @@ fn rule_key(name: &str) -> Value {
         "id" => json!({ "type": "string", "pattern": "^[a-z0-9-]{1,40}$" }),
         "command_prefix" => words(),
         "match" | "not_match" => array(words()),
+        "max_gpus" => json!({ "type": "integer", "minimum": 0, "maximum": 1024 }),
+        "network" => json!({ "enum": ["none"] }),
         "max_wall_time" => json!({ "type": "string", "pattern": TIME }),
         _ => json!({ "type": "string" }),
     }

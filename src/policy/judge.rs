@@ -52,6 +52,13 @@ pub enum Miss {
         limit_ms: u64,
         asked_ms: Option<u64>,
     },
+    Gpus {
+        limit: u64,
+        has: u64,
+    },
+    Network {
+        reaches: String,
+    },
     /// No allow rule covers code that is written in, or named by, arguments.
     Open(Open),
 }
@@ -83,6 +90,12 @@ impl fmt::Display for Miss {
                     None => write!(f, "it allows {limit}, asked is no limit"),
                 }
             }
+            Self::Gpus { limit, has } => {
+                write!(f, "it allows {limit} GPUs, the sandbox has {has}")
+            }
+            Self::Network { reaches } => {
+                write!(f, "it allows no network, the sandbox reaches {reaches}")
+            }
             Self::Open(open) => write!(f, "{open}, which no allow rule covers"),
         }
     }
@@ -102,6 +115,8 @@ pub struct ExecFacts<'a> {
     pub writes_outside: Option<String>,
     /// Hosts it may send to: the act is not contained.
     pub reaches: Option<String>,
+    /// GPUs it has.
+    pub gpus: u64,
     /// Secrets it may read: the act is not contained.
     pub secrets: Option<String>,
     /// A yes was given to an execution of this run.
@@ -341,10 +356,18 @@ fn miss(rule: &Rule, kind: ActionKind, facts: Option<&ExecFacts<'_>>) -> Option<
     if let Some(miss) = miss_command(rule, facts.argv) {
         return Some(miss);
     }
-    let limit_ms = rule.max_wall_ms?;
     let asked_ms = facts.wall_ms;
-    let within = asked_ms.is_some_and(|asked| asked <= limit_ms);
-    (!within).then_some(Miss::Wall { limit_ms, asked_ms })
+    if let Some(limit_ms) = rule.max_wall_ms
+        && asked_ms.is_none_or(|asked| asked > limit_ms)
+    {
+        return Some(Miss::Wall { limit_ms, asked_ms });
+    }
+    if let Some(limit) = rule.max_gpus.filter(|most| facts.gpus > *most) {
+        let has = facts.gpus;
+        return Some(Miss::Gpus { limit, has });
+    }
+    let reaches = facts.reaches.clone().filter(|_| rule.offline)?;
+    Some(Miss::Network { reaches })
 }
 
 /// Why a rule's command does not match, leaving time aside. Arguments are compared exactly; no shell

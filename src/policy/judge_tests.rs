@@ -10,6 +10,7 @@ fn facts(argv: &[Vec<u8>]) -> ExecFacts<'_> {
         names_artifact: false,
         writes_outside: None,
         reaches: None,
+        gpus: 0,
         secrets: None,
         yes_given: false,
         remembered: false,
@@ -95,6 +96,29 @@ fn a_rule_with_a_time_covers_only_what_asks_for_no_more() {
     assert_eq!(asked(Some(600_000)), Decision::Allow);
     assert_eq!(asked(Some(600_001)), Decision::Ask);
     assert_eq!(asked(None), Decision::Ask);
+}
+
+#[test]
+fn a_rule_without_a_network_or_with_few_gpus_covers_no_sandbox_that_has_more() {
+    let mut narrow = rule("narrow", Decision::Allow, &["python", "train.py"]);
+    (narrow.max_gpus, narrow.offline) = (Some(1), true);
+    let policy = with(vec![narrow]);
+    let argv = argv("python train.py");
+    let in_one = |gpus, reaches: Option<&str>| {
+        let facts = ExecFacts {
+            gpus,
+            reaches: reaches.map(str::to_owned),
+            ..facts(&argv)
+        };
+        let judgement = exec(&policy, &facts);
+        let miss = judgement.considered[0].miss.as_ref().map(Miss::to_string);
+        (judgement.decision, miss)
+    };
+    assert_eq!(in_one(1, None), (Decision::Allow, None));
+    let gpus = "it allows 1 GPUs, the sandbox has 2".to_owned();
+    assert_eq!(in_one(2, None), (Decision::Ask, Some(gpus)));
+    let network = "it allows no network, the sandbox reaches a.org".to_owned();
+    assert_eq!(in_one(1, Some("a.org")), (Decision::Ask, Some(network)));
 }
 
 #[test]

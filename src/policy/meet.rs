@@ -97,19 +97,21 @@ fn narrower(a: &Rule, b: &Rule) -> Option<Rule> {
     };
     let beneath =
         long.action == short.action && long.command_prefix.starts_with(&short.command_prefix);
-    let max_wall_ms = match (a.max_wall_ms, b.max_wall_ms) {
+    let least = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, None) | (None, one) => one,
     };
     beneath.then(|| Rule {
-        max_wall_ms,
+        max_wall_ms: least(a.max_wall_ms, b.max_wall_ms),
+        max_gpus: least(a.max_gpus, b.max_gpus),
+        offline: a.offline || b.offline,
         ..long.clone()
     })
 }
 
 /// Whether one allow rule covers everything that another covers.
 pub(super) fn covers(wide: &Rule, narrow: &Rule) -> bool {
-    let within = match (wide.max_wall_ms, narrow.max_wall_ms) {
+    let within = |wide: Option<u64>, narrow: Option<u64>| match (wide, narrow) {
         (None, _) => true,
         (Some(_), None) => false,
         (Some(wide), Some(narrow)) => narrow <= wide,
@@ -118,7 +120,9 @@ pub(super) fn covers(wide: &Rule, narrow: &Rule) -> bool {
         && narrow.decision == Decision::Allow
         && wide.action == narrow.action
         && narrow.command_prefix.starts_with(&wide.command_prefix)
-        && within
+        && within(wide.max_wall_ms, narrow.max_wall_ms)
+        && within(wide.max_gpus, narrow.max_gpus)
+        && (narrow.offline || !wide.offline)
 }
 
 #[cfg(test)]

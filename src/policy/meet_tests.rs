@@ -21,10 +21,15 @@ prop_compose! {
         decision in select(&[Decision::Allow, Decision::Ask, Decision::Deny][..]),
         length in 0..3_usize,
         wall in amount(),
+        gpus in amount(),
+        offline: bool,
     ) -> Rule {
         let prefix = &["python", "train.py"][..length];
         let mut made = rule("r", decision, prefix);
-        made.max_wall_ms = wall.filter(|_| decision == Decision::Allow);
+        let allows = decision == Decision::Allow;
+        made.max_wall_ms = wall.filter(|_| allows);
+        made.max_gpus = gpus.filter(|_| allows);
+        made.offline = offline && allows;
         made
     }
 }
@@ -144,7 +149,13 @@ fn normal(mut policy: Policy) -> Policy {
     policy.mounts.sort_by(|a, b| a.target.cmp(&b.target));
     policy.secrets.sort_by(|a, b| a.name.cmp(&b.name));
     policy.approval.rules.sort_by(|a, b| {
-        let key = |rule: &Rule| (rule.decision, rule.command_prefix.clone(), rule.max_wall_ms);
+        let key = |rule: &Rule| {
+            (
+                rule.decision,
+                rule.command_prefix.clone(),
+                (rule.max_wall_ms, rule.max_gpus, rule.offline),
+            )
+        };
         key(a).cmp(&key(b))
     });
     policy
@@ -188,6 +199,8 @@ proptest! {
         b in a_policy(),
         line in select(&["python", "python train.py", "python train.py x", "ls"][..]),
         wall in 1..6_u64,
+        gpus in 0..6_u64,
+        reaches: bool,
         yes_given: bool,
     ) {
         use crate::policy::action::Origin;
@@ -200,7 +213,8 @@ proptest! {
             wall_limit_ms: None,
             names_artifact: false,
             writes_outside: None,
-            reaches: None,
+            reaches: reaches.then(|| "a.org".to_owned()),
+            gpus,
             secrets: None,
             yes_given,
             remembered: false,

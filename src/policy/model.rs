@@ -315,6 +315,10 @@ pub struct Rule {
     pub command_prefix: Vec<String>,
     /// The rule applies only below this many milliseconds.
     pub max_wall_ms: Option<u64>,
+    /// The rule applies only where the sandbox has no more GPUs.
+    pub max_gpus: Option<u64>,
+    /// The rule applies only where the sandbox reaches no host.
+    pub offline: bool,
     /// Shown to the person and to the model.
     pub reason: String,
 }

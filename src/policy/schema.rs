@@ -35,27 +35,27 @@ pub(super) const MOUNT: [&str; 3] = ["source", "target", "mode"];
 pub(super) const SECRET: [&str; 4] = ["name", "as", "file", "grant"];
 
 /// Keys of one `[[approval.rule]]`.
-pub(super) const RULE: [&str; 8] = [
+pub(super) const RULE: [&str; 10] = [
     "id",
     "action",
     "decision",
     "command_prefix",
     "max_wall_time",
+    "max_gpus",
+    "network",
     "match",
     "not_match",
     "reason",
 ];
 
 /// What the schema has and this version has not, by path or by table.
-pub(super) const NOT_BUILT: [&str; 11] = [
+pub(super) const NOT_BUILT: [&str; 9] = [
     "workspace.exec",
     "mount.max_size",
     "secrets.host",
     "limits.gpu_time",
     "limits.cost_usd",
     "artifacts.types",
-    "approval.rule.max_gpus",
-    "approval.rule.network",
     "approval.rule.max_cost_usd",
     "approval.rule.code",
     "approval.rule.host",

@@ -111,6 +111,12 @@ fn rule(rule: &Rule) -> String {
     if let Some(wall) = rule.max_wall_ms {
         out += &format!("max_wall_time = \"{wall}ms\"\n");
     }
+    if let Some(gpus) = rule.max_gpus {
+        out += &format!("max_gpus = {gpus}\n");
+    }
+    if rule.offline {
+        out += "network = \"none\"\n";
+    }
     out
 }
 

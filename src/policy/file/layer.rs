@@ -3,6 +3,7 @@
 use super::entry;
 use super::problem::{Code, PolicySource, Problem};
 use super::reader::{At, Example, Reader, nearest};
+use super::rule;
 use super::scalar;
 use super::secret;
 use crate::policy::builtin;
@@ -167,7 +168,7 @@ impl Walk<'_, '_> {
             }
             "mount" => self.layer.mounts = Some(entry::mounts(self.reader, value)),
             "secrets" => self.layer.secrets = Some(secret::secrets(self.reader, value)),
-            "approval.rule" => self.layer.rules = entry::rules(self.reader, value),
+            "approval.rule" => self.layer.rules = rule::rules(self.reader, value),
             path => match schema::key(path) {
                 Some(found) => self.value(found, at, value.get_ref()),
                 None if schema::is_table(path) => {

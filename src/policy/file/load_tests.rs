@@ -393,7 +393,14 @@ fn rules_that_are_too_broad_or_contradict_their_examples_are_refused() {
         rule(&format!("{allow}not_match = [[\"python\", \"train.py\"]]")),
         "E_RULE_EXAMPLE"
     );
-    assert_eq!(rule(&format!("{allow}max_gpus = 1")), "E_NOT_BUILT");
+    assert_eq!(rule(&format!("{allow}code = \"x\"")), "E_NOT_BUILT");
+    assert_eq!(rule(&format!("{allow}network = \"proxy\"")), "E_ENUM");
+    for narrows in ["max_gpus = 0", "network = \"none\""] {
+        assert_eq!(
+            rule(&format!("decision = \"deny\"\n{narrows}")),
+            "E_CONFLICT"
+        );
+    }
     assert_eq!(
         rule("decision = \"deny\"\nmax_wall_time = \"1h\""),
         "E_CONFLICT"

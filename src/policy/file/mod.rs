@@ -19,6 +19,7 @@ mod network;
 pub mod problem;
 mod reader;
 pub mod render;
+mod rule;
 mod scalar;
 mod secret;
 mod typed;
