@@ -6,7 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// An archive with these files, packed by gzip.
-fn packed(env: &TestEnv, name: &str, entries: &[(&str, tar::EntryType, &str)]) -> PathBuf {
+pub(crate) fn packed(
+    env: &TestEnv,
+    name: &str,
+    entries: &[(&str, tar::EntryType, &str)],
+) -> PathBuf {
     let path = env.path("work").join(name);
     let packer = flate2::write::GzEncoder::new(
         fs::File::create(&path).unwrap(),
@@ -19,7 +23,7 @@ fn packed(env: &TestEnv, name: &str, entries: &[(&str, tar::EntryType, &str)]) -
         header.set_entry_type(*kind);
         header.set_mode(0o4755);
         let body = match kind {
-            tar::EntryType::Symlink => {
+            tar::EntryType::Symlink | tar::EntryType::Link => {
                 header.set_link_name(text).unwrap();
                 ""
             }

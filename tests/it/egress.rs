@@ -153,7 +153,7 @@ impl Ran {
 }
 
 /// What the scripts share. Nothing in it knows of Fumehood.
-const LIB: &str = r#"
+pub(crate) const LIB: &str = r#"
 import http.client, json, os, socket, ssl, struct, sys, urllib.error, urllib.request
 
 def free():

@@ -249,7 +249,7 @@ fn a_root_file_system_from_the_same_packages_is_the_same_image() {
 
 /// The smallest system that runs a shell: this machine's own, its libraries, and what a test adds. The
 /// shell has a set-user-id bit that must not come through.
-fn tiny(more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn tiny(more: &[(&str, &str)]) -> Vec<u8> {
     let ldd = std::process::Command::new("ldd")
         .arg("/bin/sh")
         .output()
@@ -294,6 +294,11 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 fn config(layers: &[Vec<u8>]) -> String {
+    config_saying(layers, serde_json::json!({}))
+}
+
+/// With what an image says about how it is to be run.
+pub(crate) fn config_saying(layers: &[Vec<u8>], says: Value) -> String {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         _ => "arm64",
@@ -303,19 +308,18 @@ fn config(layers: &[Vec<u8>]) -> String {
         .map(|layer| format!("sha256:{}", digest(layer)))
         .collect();
     serde_json::json!({
-        "os": "linux", "architecture": arch, "config": {},
+        "os": "linux", "architecture": arch, "config": says,
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     })
     .to_string()
 }
 
 /// As `docker save` writes it.
-fn saved(config: &str, layers: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn saved(config: &str, layers: &[Vec<u8>], tag: &str) -> Vec<u8> {
     let names: Vec<_> = (0..layers.len())
         .map(|n| format!("{n}/layer.tar"))
         .collect();
-    let manifest =
-        serde_json::json!([{ "Config": "c.json", "RepoTags": ["x:y"], "Layers": names }]);
+    let manifest = serde_json::json!([{ "Config": "c.json", "RepoTags": [tag], "Layers": names }]);
     let mut entries: Vec<(String, Vec<u8>)> =
         names.into_iter().zip(layers.iter().cloned()).collect();
     entries.push(("c.json".into(), config.into()));
@@ -434,7 +438,7 @@ fn layers_lie_over_one_another_whatever_wrote_them() {
         ]),
     ];
     let config = config(&layers);
-    let from_docker = id(import(&env, &saved(&config, &layers), "docker"));
+    let from_docker = id(import(&env, &saved(&config, &layers, "x:y"), "docker"));
     assert_eq!(from_docker, format!("sha256:{}", digest(config.as_bytes())));
     let script = "read a </etc/a; echo $a /etc/b* /opt/x/*";
     env.fumehood()
@@ -457,7 +461,7 @@ fn a_layer_that_is_not_the_one_that_is_named_is_refused() {
     let named = [tiny(&[("etc/word", "good")])];
     let there = [tiny(&[("etc/word", "evil")])];
     let config = config(&named);
-    import(&env, &saved(&config, &there), "x")
+    import(&env, &saved(&config, &there, "x:y"), "x")
         .code(8)
         .stderr(predicate::str::contains("not the one"));
     import(&env, &oci(&config, &there), "x")
@@ -479,7 +483,7 @@ fn an_image_that_leads_out_is_refused_and_leaves_nothing() {
     evil.append(&header, &[][..]).unwrap();
     let evil = evil.into_inner().unwrap();
     let layers = [tiny(&[]), evil];
-    import(&env, &saved(&config(&layers), &layers), "x")
+    import(&env, &saved(&config(&layers), &layers, "x:y"), "x")
         .code(8)
         .stderr(predicate::str::contains("leads upward"));
     nothing_is_left(&env);
@@ -492,11 +496,11 @@ fn what_is_no_image_is_said_to_be_none() {
     import(&env, &archive(&[("a", "x")]), "x")
         .code(8)
         .stderr(predicate::str::contains("no root file system"));
-    import(&env, &saved("{}", &[tiny(&[])]), "x")
+    import(&env, &saved("{}", &[tiny(&[])], "x:y"), "x")
         .code(8)
         .stderr(predicate::str::contains("configuration"));
     let foreign = config(&[tiny(&[])]).replace("\"linux\"", "\"plan9\"");
-    import(&env, &saved(&foreign, &[tiny(&[])]), "x")
+    import(&env, &saved(&foreign, &[tiny(&[])], "x:y"), "x")
         .code(8)
         .stderr(predicate::str::contains("plan9"));
     import(&env, &tiny(&[]), "../x").code(2);

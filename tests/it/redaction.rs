@@ -9,11 +9,11 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-const TOKEN: &str = "hf_0aB1cD2eF3gH4iJ5kL6m";
+pub(crate) const TOKEN: &str = "hf_0aB1cD2eF3gH4iJ5kL6m";
 const PASSWORD: &str = "pr0xy-Passw0rd";
 
 /// Prints the token whole, cut into single bytes, with a terminal sequence in it, and encoded.
-const LEAK: &str = r#"
+pub(crate) const LEAK: &str = r#"
 import base64, binascii, json, sys, time, urllib.parse
 token = open('/workspace/token').read().strip()
 def say(text):
@@ -45,7 +45,7 @@ fn spellings() -> Vec<String> {
     ]
 }
 
-fn check(what: &str, bytes: &[u8]) {
+pub(crate) fn check(what: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for spelling in spellings() {
         assert!(!text.contains(&spelling), "{what} holds {spelling}: {text}");
@@ -53,7 +53,7 @@ fn check(what: &str, bytes: &[u8]) {
 }
 
 /// Every file beneath a folder but the workspace's own.
-fn check_disk(folder: &Path, but: &Path) {
+pub(crate) fn check_disk(folder: &Path, but: &Path) {
     let mut seen = 0;
     for entry in walkdir::WalkDir::new(folder) {
         let entry = entry.unwrap();

@@ -8,7 +8,7 @@ use predicates::prelude::*;
 use std::fs;
 use std::path::Path;
 
-const VALUE: &str = "s3cr3t-0aB1cD2eF3gH4iJ5";
+pub(crate) const VALUE: &str = "s3cr3t-0aB1cD2eF3gH4iJ5";
 
 /// A policy beside the workspace, with this in it.
 fn policy(env: &TestEnv, more: &str) -> String {
@@ -28,7 +28,7 @@ fn fumehood(env: &TestEnv) -> Command {
 }
 
 /// Looks for the value as root does: in every file beneath a folder.
-fn nowhere_beneath(folder: &Path) {
+pub(crate) fn nowhere_beneath(folder: &Path) {
     let mut seen = 0;
     for entry in walkdir::WalkDir::new(folder) {
         let entry = entry.unwrap();
@@ -70,7 +70,7 @@ except OSError:
     print('not writable')
 "#;
 
-fn sha() -> String {
+pub(crate) fn sha() -> String {
     use sha2::{Digest, Sha256};
     let hash = Sha256::digest(VALUE.as_bytes());
     hash.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -7,17 +7,20 @@ use fumehood::policy::action::{ExecAction, Origin};
 use fumehood::policy::builtin;
 use fumehood::policy::gate::{Standing, decide_exec};
 use fumehood::policy::model::Policy;
+use fumehood::policy::network::is_on;
 use fumehood::policy::permit::{Permit, Verdict};
 use fumehood::protocol::event::Approver;
 use fumehood::protocol::ids::{Digest, RunId};
+use fumehood::protocol::net::Network;
 use fumehood::protocol::outcome::{Exit, Outcome};
 use fumehood::protocol::spec::{BackendKind, RootFs, SandboxSpec, WORKSPACE_TARGET};
 use fumehood::sandbox::backend::{Backend, SandboxError};
 use fumehood::sandbox::docker::DockerBackend;
+use fumehood::sandbox::egress::Egress;
 use fumehood::sandbox::init_binary;
 use fumehood::sandbox::namespace::{ImageRoot, NamespaceBackend};
 use fumehood::sandbox::owner::{Owner, sandbox_name};
-use fumehood::sandbox::plan::{PlanInput, Source, WorkspaceFacts, plan, run_as};
+use fumehood::sandbox::plan::{NetworkFacts, PlanInput, Source, WorkspaceFacts, plan, run_as};
 use fumehood::sandbox::{Sandbox, StepIo};
 use nix::unistd::{getegid, geteuid};
 use std::collections::BTreeMap;
@@ -131,18 +134,30 @@ impl Ask {
 impl Stage {
     /// `None` where the backend is not there, which was said.
     pub(crate) async fn set(kind: BackendKind, change: impl FnOnce(&mut Policy)) -> Option<Self> {
-        Self::build(kind, |engine| engine, change).await
+        Self::build(kind, |engine| engine, change, |_| None).await
+    }
+
+    /// With the network of its policy, which leads where `connect` says.
+    pub(crate) async fn connected(
+        kind: BackendKind,
+        change: impl FnOnce(&mut Policy),
+        connect: impl FnOnce(&Network) -> Arc<Egress>,
+    ) -> Option<Self> {
+        let connect = |spec: &SandboxSpec| spec.network.as_ref().map(connect);
+        Self::build(kind, |engine| engine, change, connect).await
     }
 
     /// On an engine, as where no socket reaches init.
     pub(crate) async fn over_stdio() -> Option<Self> {
-        Self::build(BackendKind::Docker, DockerBackend::without_doors, |_| {}).await
+        let engine = DockerBackend::without_doors;
+        Self::build(BackendKind::Docker, engine, |_| {}, |_| None).await
     }
 
     async fn build(
         kind: BackendKind,
         engine: impl FnOnce(DockerBackend) -> DockerBackend,
         change: impl FnOnce(&mut Policy),
+        connect: impl FnOnce(&SandboxSpec) -> Option<Arc<Egress>>,
     ) -> Option<Self> {
         let ground = open_dir();
         let dir = &ground;
@@ -162,7 +177,8 @@ impl Stage {
                 (Box::new(backend), root)
             }
         };
-        Some(Self::on((backend, kind), root, ground, change).await)
+        let backend = (backend, kind);
+        Some(Self::on(backend, root, ground, change, connect).await)
     }
 
     /// On a root of its own: the test image, unpacked once for a build.
@@ -194,6 +210,7 @@ impl Stage {
                 root,
                 ground,
                 |_| {},
+                |_| None,
             )
             .await,
         )
@@ -204,13 +221,15 @@ impl Stage {
         root: RootFs,
         dir: TempDir,
         change: impl FnOnce(&mut Policy),
+        connect: impl FnOnce(&SandboxSpec) -> Option<Arc<Egress>>,
     ) -> Self {
         let mut policy = builtin::policy("dev-loop").unwrap();
         policy.limits.memory = Some(1 << 30);
         policy.process.stop_grace_ms = 500;
         change(&mut policy);
         let spec = planned(&policy, kind, root, dir.path());
-        let sandbox = Sandbox::start(&*backend, &spec, &name()).await;
+        let egress = connect(&spec);
+        let sandbox = Sandbox::start_connected(&*backend, &spec, &name(), egress).await;
         Self {
             policy,
             spec,
@@ -329,6 +348,15 @@ fn planned(policy: &Policy, backend: BackendKind, root: RootFs, dir: &Path) -> S
         covered: Vec::new(),
     };
     let home = folder("home");
+    let network = is_on(&policy.network).then(|| NetworkFacts {
+        network: Network {
+            allow: policy.network.allow.clone(),
+            upload_bytes: policy.network.upload_bytes,
+            download_bytes: policy.network.download_bytes,
+        },
+        env: BTreeMap::new(),
+        authorities: None,
+    });
     let (uid, gid) = run_as(policy, backend, owner, caller);
     let planned = plan(&PlanInput {
         secrets: &[],
@@ -343,7 +371,7 @@ fn planned(policy: &Policy, backend: BackendKind, root: RootFs, dir: &Path) -> S
         python: None,
         gpus: None,
         passed: &BTreeMap::new(),
-        network: None,
+        network: network.as_ref(),
         typed: &BTreeMap::new(),
         hostname: "stage",
         cores: 2,

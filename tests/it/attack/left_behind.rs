@@ -1,6 +1,6 @@
 //! Against the workspace a run leaves behind, and what the person keeps in it.
 
-use super::runs::{Run, asks_never};
+use super::user::{Run, asks_never};
 use fumehood::protocol::event::Event;
 use fumehood::protocol::spec::BackendKind;
 use std::fs;

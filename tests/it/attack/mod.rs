@@ -7,20 +7,37 @@
 //!   floods        too much of everything: bounded, named, and the host goes on
 //!   others        what one step does to another
 //!   runs          against what is around a sandbox: approval, record
+//!   between       against what was said yes to, between two looks at it
+//!   egress        against the list of hosts
+//!   secrets       against what nobody else may read
+//!   results       against whoever collects results
+//!   archives      against whoever unpacks
+//!   disk          against the disk that everybody shares
+//!   images        against whoever starts an image
+//!   hands         against what this host does in a workspace itself
 //!   left_behind   against the workspace, and what the person keeps in it
 //!   terminal      against the person's eyes
 //!   switches      what each attempt was seen to be held by (tests/controls)
 //! ```
 
+mod archives;
+mod between;
 mod control;
+mod disk;
+mod egress;
 mod floods;
+mod hands;
 mod host;
+mod images;
 mod left_behind;
 mod others;
 mod probe;
+mod results;
 mod runs;
+mod secrets;
 mod switches;
 mod terminal;
+mod user;
 
 use crate::stage;
 use fumehood::app::selftest::attempts;
@@ -145,7 +162,31 @@ suite! {
         left_behind::what_was_protected_stays_as_it_was
         left_behind::sockets_of_the_host_in_the_workspace
         runs::words_that_lie
-        runs::a_flood_of_log;
+        runs::a_flood_of_log
+        runs::a_million_lines_of_log
+        between::a_mount_swapped_between_yes_and_start
+        between::a_second_run_on_the_same_folder
+        between::policies_left_in_the_workspace
+        egress::hosts_that_nobody_listed
+        egress::addresses_in_every_spelling
+        egress::listed_names_that_lead_inside
+        egress::tunnels_for_another_host
+        egress::requests_within_requests
+        egress::more_than_may_be_uploaded
+        egress::names_that_carry_data
+        secrets::known_values_in_what_is_told
+        secrets::a_secret_in_other_places
+        secrets::a_secret_that_a_person_refused
+        results::results_that_are_no_files
+        results::results_beyond_their_bounds
+        archives::archives_that_lead_out
+        archives::archives_that_swell
+        disk::a_workspace_filled_with_bytes
+        disk::a_workspace_filled_with_files
+        disk::bytes_that_hide_from_being_counted
+        hands::links_laid_for_the_models_hands
+        hands::code_left_for_whoever_looks
+        images::images_that_steer;
 }
 
 #[test]

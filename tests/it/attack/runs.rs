@@ -1,177 +1,11 @@
-//! Against what is around a sandbox: the approval, the workspace it leaves, the record.
+//! Against what is around a sandbox: the approval, and the record.
 
-use crate::docker::IMAGE;
-use crate::env::TestEnv;
-use async_trait::async_trait;
-use fumehood::app::{OpenedRun, RunEnd, RunStart, SandboxRequest, open_run};
-use fumehood::config::Config;
-use fumehood::policy::builtin;
-use fumehood::policy::model::{BackendChoice, Policy};
-use fumehood::protocol::event::{Approver, Event};
-use fumehood::protocol::ids::CallId;
-use fumehood::protocol::question::{Answer, QuestionView};
+use super::user::{Closed, Run, asks_each_time, asks_never};
+use fumehood::protocol::event::Event;
 use fumehood::protocol::spec::BackendKind;
-use fumehood::protocol::stop::StopReason;
 use fumehood::record::RunStore;
-use fumehood::tools::door::{Answered, Door};
-use fumehood::tools::exec::ExecTool;
-use fumehood::tools::{CallContext, Tool, ToolOutput};
-use serde_json::json;
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use tokio_util::sync::CancellationToken;
-
-/// A person who says yes to the first question of each command, meddles while it stands, and says no
-/// to any other.
-struct Person {
-    seen: Mutex<Vec<Event>>,
-    asked: Mutex<Vec<String>>,
-    meddle: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-#[async_trait]
-impl Door for Person {
-    fn show(&self, event: &Event) {
-        self.seen.lock().unwrap().push(event.clone());
-    }
-
-    async fn ask(&self, question: &QuestionView) -> Answered {
-        let mut asked = self.asked.lock().unwrap();
-        asked.push(serde_json::to_string(&question.body).unwrap());
-        if let Some(meddle) = self.meddle.lock().unwrap().take() {
-            meddle();
-        }
-        let answer = match asked.len() {
-            1 => Answer::Yes,
-            _ => Answer::No {
-                reason: "this is not what I read".to_owned(),
-            },
-        };
-        Answered {
-            answer,
-            approver: Approver::Person,
-        }
-    }
-}
-
-pub(super) struct Run {
-    env: TestEnv,
-    pub(super) workspace: PathBuf,
-    opened: OpenedRun,
-    person: Arc<Person>,
-}
-
-impl Run {
-    pub(super) async fn open(
-        kind: BackendKind,
-        policy: Policy,
-        lay: impl FnOnce(&Path),
-    ) -> Option<Self> {
-        if kind == BackendKind::Docker && !crate::docker::there() {
-            return None;
-        }
-        let env = TestEnv::new();
-        let workspace = env.workspace("mine", &[]);
-        lay(&workspace);
-        if nix::unistd::geteuid().is_root() {
-            crate::env::give(&workspace, 4242);
-        }
-        let mut variables: Vec<(OsString, OsString)> = vec![
-            ("HOME".into(), env.path("home").into()),
-            ("FUMEHOOD_HOME".into(), env.state().into()),
-        ];
-        variables.extend(std::env::var_os("DOCKER_HOST").map(|host| ("DOCKER_HOST".into(), host)));
-        let (backend, image) = match kind {
-            BackendKind::Docker => (BackendChoice::Docker, Some(IMAGE.to_owned())),
-            BackendKind::Namespace => (BackendChoice::Namespace, None),
-        };
-        let request = SandboxRequest {
-            artifacts: None,
-            policy,
-            policy_notes: Vec::new(),
-            policy_folder: env.path("work"),
-            backend: Some(backend),
-            image,
-            workspace: Some(workspace.clone()),
-            unpack: None,
-            venv: None,
-            mounts: Vec::new(),
-            env: BTreeMap::new(),
-        };
-        let start = RunStart {
-            command: "run",
-            task: "an attack".to_owned(),
-            model: None,
-            cancel: CancellationToken::new(),
-        };
-        let person = Arc::new(Person {
-            seen: Mutex::default(),
-            asked: Mutex::default(),
-            meddle: Mutex::default(),
-        });
-        let config = Config::from(variables).unwrap();
-        let opened = open_run(&config, request, start, person.clone()).await;
-        Some(Self {
-            env,
-            workspace,
-            opened: opened.unwrap(),
-            person,
-        })
-    }
-
-    /// As the model calls it; every call has a person who says yes once.
-    async fn exec(&self, argv: &[&str]) -> ToolOutput {
-        self.person.asked.lock().unwrap().clear();
-        let context = CallContext {
-            call: CallId::new("1"),
-            cancel: CancellationToken::new(),
-        };
-        let tool = ExecTool::new(self.opened.bench.clone());
-        tool.call(json!({"argv": argv}), &context).await.unwrap()
-    }
-
-    pub(super) async fn python(&self, script: &str) -> ToolOutput {
-        self.exec(&["/usr/bin/python3", "-c", script]).await
-    }
-
-    /// Ends the run; what it showed, and its folder.
-    pub(super) async fn close(self) -> Closed {
-        let Self {
-            env,
-            opened,
-            person,
-            ..
-        } = self;
-        let record = opened.record.dir().to_owned();
-        let end = RunEnd {
-            stop: StopReason::Finished,
-            exit_code: 0,
-            text: String::new(),
-        };
-        opened.close(end).await.unwrap();
-        let seen = std::mem::take(&mut *person.seen.lock().unwrap());
-        Closed { env, record, seen }
-    }
-}
-
-pub(super) struct Closed {
-    env: TestEnv,
-    record: PathBuf,
-    pub(super) seen: Vec<Event>,
-}
-
-fn asks_each_time() -> Policy {
-    builtin::policy("offline-train").unwrap()
-}
-
-pub(super) fn asks_never() -> Policy {
-    let mut policy = builtin::policy("dev-loop").unwrap();
-    policy.approval.contained = fumehood::policy::model::Contained::Allow;
-    policy
-}
+use std::path::Path;
 
 pub(crate) async fn a_file_swapped_between_yes_and_start(kind: BackendKind) {
     type Swap = fn(&Path);
@@ -302,13 +136,25 @@ fn texts(value: &serde_json::Value) -> Vec<String> {
 }
 
 pub(crate) async fn a_flood_of_log(kind: BackendKind) {
+    let flood = "head -c 64M /dev/zero | tr '\\0' x; echo; yes | head -c 64M >&2; echo the end; echo the end >&2";
+    flooded(kind, flood, 120 << 20).await;
+}
+
+/// Each is an event to whoever thinks in lines.
+pub(crate) async fn a_million_lines_of_log(kind: BackendKind) {
+    let flood =
+        "yes '' | head -n 4000000; yes ab | head -n 1000000 >&2; echo the end; echo the end >&2";
+    flooded(kind, flood, 4 << 20).await;
+}
+
+/// What is kept and shown of it is bounded, and what was dropped is told.
+async fn flooded(kind: BackendKind, flood: &str, most: u64) {
     const KEPT: u64 = 1 << 20;
     let mut policy = asks_never();
     policy.limits.log_bytes = Some(KEPT);
     let Some(run) = Run::open(kind, policy, |_| {}).await else {
         return;
     };
-    let flood = "head -c 64M /dev/zero | tr '\\0' x; echo; yes | head -c 64M >&2; echo the end; echo the end >&2";
     let ran = run.exec(&["/bin/sh", "-c", flood]).await;
     assert!(ran.ok && ran.text.contains("the end"), "{ran:?}");
     assert!(
@@ -338,5 +184,7 @@ pub(crate) async fn a_flood_of_log(kind: BackendKind) {
         Event::StepEnded { log_dropped, .. } => Some(*log_dropped),
         _ => None,
     });
-    assert!(dropped.unwrap() > 120 << 20, "{dropped:?}");
+    assert!(dropped.unwrap() > most, "{dropped:?}");
+    let events = closed.seen.len();
+    assert!(events < 20_000, "{events} events");
 }
