@@ -1,7 +1,10 @@
-//! The filter around each step: what is aimed at init, or at the step's own keeper, is refused.
+//! The filters around each step, on either backend: what is aimed at init, or at the step's own keeper,
+//! is refused. Both run under the step's uid, so the kernel would allow it, and the numbers are known only
+//! here: PID 1, and the keeper's.
 //!
-//! Both run under the step's uid, so the kernel would allow it. The numbers are known only here:
-//! PID 1, and the keeper's. The backend's filter is in place already; of two the stricter answer wins.
+//! So are a few requests that go past the sandbox, and that calls of all days carry as an argument: an
+//! allowlist of an engine's compares 64 bits where the kernel reads 32, so it cannot leave them out. The
+//! backend's filter is in place already; of two the stricter answer wins.
 
 use libc::c_long;
 use nix::unistd::Pid;
@@ -26,16 +29,46 @@ const EVERYBODY: u32 = u32::MAX;
 const PRIO_USER: u32 = 2;
 const IOPRIO_WHO_USER: u32 = 3;
 
-/// `libc` has no name for it.
+// `libc` has no names for them.
 const F_SETSIG: u32 = 10;
+const PR_SET_MEMORY_MERGE: u32 = 67;
+
+/// The call, which of its arguments, and what that must not be. Training needs none of it.
+const REQUESTS: [(c_long, u8, u32); 6] = [
+    // Whoever on the host opens the file then waits, for as long as the kernel lets him: 45 seconds.
+    (libc::SYS_fcntl, 1, libc::F_SETLEASE as u32),
+    // Loads drivers of modems.
+    (libc::SYS_ioctl, 1, libc::TIOCSETD as u32),
+    // Pages that are merged with those of others tell what the others hold.
+    (libc::SYS_madvise, 2, libc::MADV_MERGEABLE as u32),
+    (libc::SYS_process_madvise, 3, libc::MADV_MERGEABLE as u32),
+    (libc::SYS_prctl, 0, PR_SET_MEMORY_MERGE),
+    // Idles the other half of a core.
+    (libc::SYS_prctl, 0, libc::PR_SCHED_CORE as u32),
+];
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Result<T> = std::result::Result<T, seccompiler::BackendError>;
 
-/// Puts it on this process, whose keeper is `keeper`.
+/// Puts them on this process, whose keeper is `keeper`.
 pub fn install(keeper: Pid, cores: Cores) -> io::Result<()> {
-    let program = program(keeper.as_raw() as u32, cores).map_err(io::Error::other)?;
-    seccompiler::apply_filter(&program).map_err(io::Error::other)
+    let programs = [dumps(), program(keeper.as_raw() as u32, cores)];
+    for program in programs {
+        let program = program.map_err(io::Error::other)?;
+        seccompiler::apply_filter(&program).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// The limit on core dumps stays as it is. "Not implemented": programs that would rather have none give up
+/// on a "not permitted".
+fn dumps() -> Result<BpfProgram> {
+    let mut rules = Rules::new();
+    let core = libc::RLIMIT_CORE;
+    deny(&mut rules, libc::SYS_setrlimit, &[is(0, core)?])?;
+    let asks = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    deny(&mut rules, libc::SYS_prlimit64, &[is(1, core)?, asks])?;
+    refuse(rules, libc::ENOSYS)
 }
 
 fn program(keeper: u32, cores: Cores) -> Result<BpfProgram> {
@@ -64,6 +97,11 @@ fn program(keeper: u32, cores: Cores) -> Result<BpfProgram> {
     deny(&mut rules, libc::SYS_setpriority, &[is(0, PRIO_USER)?])?;
     deny(&mut rules, libc::SYS_ioprio_set, &[is(0, IOPRIO_WHO_USER)?])?;
     deny(&mut rules, libc::SYS_prlimit64, &[is_not(0, 0)?])?;
+    for (call, argument, request) in REQUESTS {
+        deny(&mut rules, call, &[is(argument, request)?])?;
+    }
+    let tcp = is(1, libc::IPPROTO_TCP as u32)?;
+    deny(&mut rules, libc::SYS_setsockopt, &[tcp, is(2, libc::TCP_ULP as u32)?])?;
     // A folder of /proc is a pidfd too, so there is no telling whose.
     rules.insert(libc::SYS_pidfd_send_signal, Vec::new());
     // A signal of choice to the owner of a descriptor, who may be anybody of this uid.
@@ -74,10 +112,14 @@ fn program(keeper: u32, cores: Cores) -> Result<BpfProgram> {
     if cores == Cores::Fixed {
         rules.insert(libc::SYS_sched_setaffinity, Vec::new());
     }
+    refuse(rules, libc::EPERM)
+}
+
+fn refuse(rules: Rules, errno: i32) -> Result<BpfProgram> {
     SeccompFilter::new(
         rules,
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM as u32),
+        SeccompAction::Errno(errno as u32),
         std::env::consts::ARCH.try_into()?,
     )?
     .try_into()

@@ -9,6 +9,10 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io;
 
+/// `RLIMIT_CORE` at which there are no core dumps. Not 0: where the kernel hands dumps to a program, that
+/// program is started outside, as root, whatever the limit is, but for this one.
+pub const NO_DUMPS: u64 = 1;
+
 /// One past the last resource (`RLIMIT_RTTIME` is 15).
 const RESOURCES: u32 = 16;
 
@@ -43,7 +47,7 @@ impl Saved {
     pub fn apply(&self, limits: &StepLimits) -> io::Result<()> {
         for &(resource, saved) in &self.limits {
             let wanted = match resource {
-                libc::RLIMIT_CORE => Some(0),
+                libc::RLIMIT_CORE => Some(NO_DUMPS),
                 libc::RLIMIT_NOFILE => limits.open_files,
                 libc::RLIMIT_FSIZE => limits.file_size,
                 libc::RLIMIT_NPROC => limits.processes,

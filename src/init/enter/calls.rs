@@ -208,6 +208,15 @@ fn socket_families(deny: &mut impl FnMut(i64, &[Condition])) {
             IsNot(0, netlink),
         ],
     );
+    // Of IP streams and datagrams, TCP and UDP: each other protocol is a driver, loaded for whoever asks.
+    for family in [inet, inet6] {
+        for raw_and_beyond in [0b11, 0b100, 0b1000] {
+            deny(libc::SYS_socket, &[Is(0, family), Has(1, raw_and_beyond)]);
+        }
+        let others = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP].map(|known| IsNot(2, known as u32));
+        let [plain, tcp, udp] = others;
+        deny(libc::SYS_socket, &[Is(0, family), plain, tcp, udp]);
+    }
     deny(
         libc::SYS_socket,
         &[Is(0, netlink), IsNot(2, libc::NETLINK_ROUTE as u32)],

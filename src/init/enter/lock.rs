@@ -1,9 +1,10 @@
 //! What PID 1 gives up for good before it serves. Every step inherits it.
 
 use super::failure::{At, Result};
+use crate::limits::NO_DUMPS;
 use crate::wire::Stage;
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Version 3 of the capability structures: two words of 32 bits.
 const VERSION_3: u32 = 0x2008_0522;
@@ -18,7 +19,7 @@ const SECURE_BITS: libc::c_int = libc::SECBIT_NOROOT
     | libc::SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 
 pub(super) fn drop_everything() -> Result<()> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).at(Stage::Lock, "RLIMIT_CORE")?;
+    no_dumps().at(Stage::Lock, "RLIMIT_CORE")?;
     empty_bounding_set().at(Stage::Lock, "empty the bounding set")?;
     prctl(
         libc::PR_CAP_AMBIENT,
@@ -30,6 +31,13 @@ pub(super) fn drop_everything() -> Result<()> {
     drop_capabilities().at(Stage::Lock, "drop capabilities")?;
     nix::sys::prctl::set_no_new_privs().at(Stage::Lock, "set no_new_privs")?;
     nix::sys::prctl::set_dumpable(false).at(Stage::Lock, "become undumpable")
+}
+
+/// As [`NO_DUMPS`] says, or as little as the host allows.
+fn no_dumps() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE)?;
+    let limit = NO_DUMPS.min(most);
+    setrlimit(Resource::RLIMIT_CORE, limit, limit)
 }
 
 /// Up to the first number this kernel does not know.

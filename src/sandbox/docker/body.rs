@@ -168,7 +168,8 @@ fn limits(spec: &SandboxSpec, engine: &EngineFacts) -> api::HostConfig {
         soft: Some(signed(value)),
         hard: Some(signed(value)),
     };
-    let mut ulimits = vec![ulimit("core", 0)];
+    // The one value at which nobody on the host is handed a dump; init keeps it.
+    let mut ulimits = vec![ulimit("core", 1)];
     ulimits.extend(limits.open_files.map(|n| ulimit("nofile", n)));
     ulimits.extend(limits.file_size.map(|n| ulimit("fsize", n)));
     api::HostConfig {

@@ -135,4 +135,16 @@ mod tests {
         }
         assert!(!allows("socket", [16, 3, 12, 0, 0, 0]), "netlink netfilter");
     }
+
+    #[test]
+    fn sockets_of_ip_are_tcp_and_udp_only() {
+        const CLOEXEC_NONBLOCK: u64 = 0x8_0800;
+        for family in [2, 10] {
+            for (kind, protocol) in (0..16).flat_map(|kind| (0..300).map(move |of| (kind, of))) {
+                let fine = matches!((kind, protocol), (1, 0 | 6) | (2, 0 | 17));
+                let args = [family, kind | CLOEXEC_NONBLOCK, protocol, 0, 0, 0];
+                assert_eq!(allows("socket", args), fine, "{kind} {protocol}");
+            }
+        }
+    }
 }
