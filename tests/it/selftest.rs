@@ -30,7 +30,7 @@ fn held(env: &TestEnv, report: &Value, backend: &str) {
         .collect();
     let all = ["files", "kernel", "limits", "network", "processes"];
     assert_eq!(subjects, BTreeSet::from(all));
-    assert!(tried.len() > 60, "{}", tried.len());
+    assert!(tried.len() > 80, "{}", tried.len());
     for run in attacked["runs"].as_array().unwrap() {
         let run = run.as_str().unwrap();
         env.fumehood()

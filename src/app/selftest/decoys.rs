@@ -76,6 +76,7 @@ impl Decoys {
             "abstract": self.abstract_name,
             "port": port(&self.tcp),
             "port6": self.tcp6.as_ref().map_or(1, port),
+            "name": fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim(),
             "addresses": own_address().into_iter().collect::<Vec<_>>(),
             "shm": self.shm.path(),
             "home": self.home,

@@ -125,7 +125,8 @@ pub async fn attack(
         }
     };
     let mut runs = vec![run.record.run().clone()];
-    let told = decoys.told(run.bench.workspace().path());
+    let mut told = decoys.told(run.bench.workspace().path());
+    told["tmp_exec"] = target.policy.tmp.exec.into();
     let probed = probe_all(target, &run, &told, (each, &mut tried)).await;
     close(run, &tried).await?;
     probed?;

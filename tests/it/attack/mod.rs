@@ -101,6 +101,11 @@ suite! {
         nodes_of_devices
         devices
         files_by_handle
+        other_changes_to_files_of_the_system
+        programs_that_run_overwritten
+        programs_in_temporary_folders
+        leases_that_make_the_host_wait
+        whole_file_systems
         mounts
         the_new_mount_calls
         other_roots
@@ -123,6 +128,13 @@ suite! {
         ports
         the_other_tables_of_system_calls
         typing_into_the_terminal
+        line_disciplines
+        a_filter_that_allows_what_another_forbids
+        core_dumps_for_the_host
+        names_of_the_machine
+        memory_merged_with_others
+        a_pid_of_choice
+        the_random_pool
         signals_at_init_and_keepers
         limits_of_init_and_keepers
         tracing_init_and_keepers
@@ -132,6 +144,11 @@ suite! {
         privileges_that_can_come_back
         setuid_programs
         setuid_bits_and_file_capabilities
+        signals_by_descriptors
+        the_pipe_to_the_host
+        processor_time_of_others
+        groups_of_the_host
+        credentials_of_others
         addresses_outside
         the_metadata_service
         gateways_and_addresses_of_the_host
@@ -143,7 +160,12 @@ suite! {
         netlink
         unix_sockets_of_the_host
         abstract_sockets_of_the_host
-        shared_memory_and_queues_of_the_host;
+        shared_memory_and_queues_of_the_host
+        connections_of_the_host
+        protocols_besides_tcp_and_udp
+        protocols_on_top_of_tcp
+        options_of_sockets
+        routes_rules_and_queues;
     floods:
         a_fork_bomb
         a_thread_bomb

@@ -226,3 +226,122 @@ def files_by_handle():
     door("open_by_handle_at", (304, 265), root, handle, 0)
     door("name_to_handle_at", (303, 264), root, b"etc", ctypes.create_string_buffer(struct.pack("Ii", 128, 0), 256), ctypes.create_string_buffer(8), 0)
     door("fanotify_init", (300, 262), 0, 0)
+
+
+@attack
+def other_changes_to_files_of_the_system():
+    """Every way to change what lies there that is not opening, making, renaming or removing a file."""
+    import fcntl
+    if FREE:
+        folder = tempfile.mkdtemp()
+        path = os.path.join(folder, "mine")
+        open(path, "w").close()
+        places = [(path, folder)]
+    else:
+        places = [("/etc/passwd", "/etc"), ("/usr/bin/python3", "/usr/bin"), ("/bin/sh", "/"), ("/etc/hosts", "/var"), ("/etc/resolv.conf", "/usr")]
+    fine = ABSENT | {errno.EXDEV}
+    for path, folder in places:
+        planted = os.path.join(folder, f"planted-{os.getpid()}")
+        attempt(f"a second name of {path}", lambda: (os.link(path, planted), os.unlink(planted)), fine)
+        attempt(f"its times: {path}", lambda: os.utime(path, (0, 0)), fine)
+        attempt(f"its length: {path}", lambda: os.truncate(path, os.stat(path).st_size), fine)
+        attempt(f"its owner: {path}", lambda: os.chown(path, os.getuid(), os.getgid()), fine)
+        attempt(f"an attribute of {path}", lambda: os.setxattr(path, "user.planted", b"x"), fine)
+        # With itself: nothing changes.
+        door(f"exchange {path}", (316, 276), -100, path.encode(), -100, path.encode(), 2, also=fine)
+        attempt(f"a link in {folder}", lambda: (os.symlink("x", planted), os.unlink(planted)), fine)
+        attempt(f"a folder in {folder}", lambda: (os.mkdir(planted), os.rmdir(planted)), fine)
+        attempt(f"a nameless file in {folder}", lambda: os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY)), fine)
+
+        def bind():
+            with socket.socket(socket.AF_UNIX) as s:
+                s.bind(planted)
+            os.unlink(planted)
+        attempt(f"a socket in {folder}", bind, fine)
+
+        def flags():
+            fd = os.open(folder, os.O_RDONLY)
+            fcntl.ioctl(fd, 0x40086602, fcntl.ioctl(fd, 0x80086601, bytes(8)))
+        attempt(f"the flags of {folder}", flags, fine | {errno.ENOTTY, errno.EOPNOTSUPP})
+
+
+@attack
+def programs_that_run_overwritten():
+    """What runs outside is overwritten through the name that /proc gives it, as in CVE-2019-5736."""
+    def reopen(path):
+        held = os.open(path, os.O_PATH)
+        try:
+            os.close(os.open(f"/proc/self/fd/{held}", os.O_WRONLY))
+        except OSError as error:
+            # Who waits until nobody runs it gets it then, but not on a read-only mount.
+            if error.errno == errno.ETXTBSY and os.fstatvfs(held).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, "")
+            raise
+    others = [f"/proc/{pid}/exe" for pid in targets()]
+    for path in others:
+        attempt(f"hold {path} until nobody runs it", lambda: os.close(os.open(path, os.O_PATH)), ABSENT)
+    paths = ["/proc/self/exe", *others]
+    paths += ["/.fumehood/init", "/bin/sh", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"] if not FREE else []
+    for path in paths:
+        attempt(f"write {path}", lambda: reopen(path), ABSENT)
+
+
+@attack
+def programs_in_temporary_folders():
+    """Machine code that was written where everybody may write. Interpreters read scripts there all the same."""
+    import mmap
+    import shutil
+    folders = ["/dev/shm"] if HOST.get("tmp_exec") else ["/tmp", "/dev/shm"]
+    for folder in folders:
+        path = f"{folder}/planted-{os.getpid()}"
+        shutil.copyfile("/bin/true", path)
+        os.chmod(path, 0o755)
+        attempt(f"run {path}", lambda: subprocess.run([path]))
+
+        def by_descriptor():
+            fd = os.open(path, os.O_PATH)
+            subprocess.run([f"/proc/self/fd/{fd}"], pass_fds=[fd])
+        attempt(f"run {path} by a descriptor", by_descriptor)
+
+        def place():
+            with open(path, "rb") as file:
+                mmap.mmap(file.fileno(), 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_EXEC).close()
+        attempt(f"map {path}", place)
+        os.unlink(path)
+
+
+@attack
+def leases_that_make_the_host_wait():
+    """Whoever opens a leased file waits until its holder gives it up: 45 seconds for each, on the host too."""
+    import fcntl
+    for folder in ("/workspace", "/tmp") if not FREE else (tempfile.mkdtemp(),):
+        path = f"{folder}/leased-{os.getpid()}"
+        open(path, "w").close()
+        for name, kind in (("write", fcntl.F_WRLCK), ("read", fcntl.F_RDLCK)):
+            def take():
+                fd = os.open(path, os.O_RDONLY)
+                fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
+                fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            attempt(f"{name} lease in {folder}", lambda: in_child(take))
+        os.unlink(path)
+
+
+@attack
+def whole_file_systems():
+    """Frozen, nobody on the host could write to them. Tried on what cannot be frozen: who may is told first."""
+    import fcntl
+    for path in ("/dev/shm", "/tmp", "/proc"):
+        kind = ctypes.create_string_buffer(256)
+        call((137, 43), path.encode(), kind)
+        # A tmpfs, a proc: nothing else.
+        if struct.unpack_from("q", kind)[0] not in (0x01021994, 0x9FA0):
+            continue
+        fd = os.open(path, os.O_RDONLY)
+        attempt(f"freeze {path}", lambda: fcntl.ioctl(fd, 0xC0045877, 0))
+        os.close(fd)
+    path = os.path.join("/workspace" if not FREE else tempfile.mkdtemp(), f"mapped-{os.getpid()}")
+    open(path, "w").close()
+    fd = os.open(path, os.O_RDONLY)
+    attempt("its place on the disk", lambda: fcntl.ioctl(fd, 1, struct.pack("i", 0)))
+    os.close(fd)
+    os.unlink(path)

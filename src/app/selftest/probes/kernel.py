@@ -234,3 +234,144 @@ def typing_into_the_terminal():
     for fd in (0, 1, 2):
         if not FREE:
             door(f"TIOCSTI on {fd}", (16, 29), fd, 0x5412, b"x")
+
+
+@attack
+def line_disciplines():
+    """Drivers of modems, loaded for whoever has a terminal, and a way up more than once (CVE-2017-2636)."""
+    import fcntl
+    import pty
+
+    def change(request, value):
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, request, value)
+    for name, number in (("slip", 1), ("ppp", 3), ("hdlc", 13), ("gsm", 21), ("slcan", 17), ("null", 27)):
+        attempt(name, lambda: in_child(lambda: change(0x5423, struct.pack("i", number))))
+    attempt("hang up", lambda: in_child(lambda: change(0x5437, 0)))
+
+
+@attack
+def a_filter_that_allows_what_another_forbids():
+    """Of several filters the strictest counts, and a supervisor of one's own answers for one's own filter only."""
+    import fcntl
+    import select
+    keyctl = (250, 219)[platform.machine() != "x86_64"]
+
+    def load(lines, flags):
+        call((157, 167), 38, 1, 0, 0, 0)
+        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines), 8 * len(lines))
+        program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(lines), ctypes.addressof(code)), 16)
+        return call((317, 277), 1, flags, program)
+
+    def allow():
+        load([(6, 0, 0, 0x7FFF0000)], 0)
+        call(keyctl, 0, -2, 1)
+    attempt("a filter that allows", lambda: in_child(allow))
+
+    def supervise():
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            code = 0
+            try:
+                listener = load([(0x20, 0, 0, 0), (0x15, 0, 1, keyctl), (6, 0, 0, 0x7FC00000), (6, 0, 0, 0x7FFF0000)], 8)
+                socket.send_fds(theirs, [b"x"], [listener])
+                call(keyctl, 0, -2, 1)
+            except OSError as error:
+                code = error.errno
+            theirs.send(struct.pack("i", code))
+            os._exit(0)
+        ours.settimeout(30)
+        said, listeners, _, _ = socket.recv_fds(ours, 4, 1)
+        if listeners:
+            # Not asked where another filter answered first.
+            if ours not in select.select([listeners[0], ours], [], [], 30)[0]:
+                asked = fcntl.ioctl(listeners[0], 0xC0502100, bytes(80))
+                fcntl.ioctl(listeners[0], 0xC0182101, asked[:8] + struct.pack("qiI", 0, 0, 1))
+            said = ours.recv(4)
+        os.waitpid(child, 0)
+        code = struct.unpack("i", said)[0]
+        if code:
+            raise OSError(code, os.strerror(code))
+    attempt("a supervisor that says go on", supervise)
+
+
+@attack
+def core_dumps_for_the_host():
+    """Where the kernel hands dumps to a program, that runs outside, as root, for a limit of nought too. At
+    a limit of one byte it does not; a socket it hands them to at any."""
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    to = open("/proc/sys/kernel/core_pattern").read()[:1]
+    claim("a crash is handed out", to == "@" or soft != 1 and (to == "|" or FREE), f"at {soft}")
+
+    def limit(value):
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (value, hard))
+        except ValueError:
+            raise OSError(errno.EPERM, "")
+    attempt("a limit of nought", lambda: in_child(lambda: limit(0)))
+    attempt("the highest limit", lambda: in_child(lambda: limit(hard)))
+    folder = tempfile.mkdtemp()
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        try:
+            limit(hard)
+        except OSError:
+            pass
+        os.close(2)
+        os.abort()
+    claim("a dump", os.WCOREDUMP(os.waitpid(child, 0)[1]))
+    for name in os.listdir(folder):
+        os.unlink(os.path.join(folder, name))
+    os.rmdir(folder)
+
+
+@attack
+def names_of_the_machine():
+    def words(path):
+        try:
+            return open(path).read().split()
+        except OSError:
+            return []
+    told = [("uname", [os.uname().nodename]), ("gethostname", [socket.gethostname()])]
+    told += [(path, words(path)) for path in ("/proc/sys/kernel/hostname", "/etc/hostname", "/etc/hosts", "/etc/mailname")]
+    for where, said in told:
+        claim(f"the host's name in {where}", HOST["name"] in said)
+
+
+@attack
+def memory_merged_with_others():
+    """Of pages that the kernel merged, a write tells by its time what others on the machine hold."""
+    import mmap
+    page = mmap.mmap(-1, 8192)
+    iov = ctypes.create_string_buffer(struct.pack("QQ", ctypes.addressof(ctypes.c_char.from_buffer(page)), 8192))
+    attempt("merge", lambda: page.madvise(12))
+    attempt("merge by a pidfd", lambda: in_child(lambda: call(440, os.pidfd_open(os.getpid()), iov, 1, 12, 0)))
+    door("merge all", (157, 167), 67, 1, 0, 0, 0)
+
+
+@attack
+def a_pid_of_choice():
+    """The number of a process that is gone, for whoever still signals it."""
+    def clone():
+        wanted = ctypes.create_string_buffer(struct.pack("i", 31337))
+        arguments = ctypes.create_string_buffer(struct.pack("11Q", 0, 0, 0, 0, 17, 0, 0, 0, ctypes.addressof(wanted), 1, 0), 88)
+        if call(435, arguments, 88) == 0:
+            os._exit(0)
+        os.wait()
+    attempt("clone3", lambda: in_child(clone))
+    opens("/proc/sys/kernel/ns_last_pid", os.O_WRONLY)
+
+
+@attack
+def the_random_pool():
+    """Of one kernel, and so the host's. Nothing is taken from it."""
+    import fcntl
+    for name in ("random", "urandom"):
+        fd = os.open(f"/dev/{name}", os.O_RDONLY)
+        attempt(f"count of {name}", lambda: fcntl.ioctl(fd, 0x40045201, struct.pack("i", 0)))
+        attempt(f"bytes for {name}", lambda: fcntl.ioctl(fd, 0x40085203, struct.pack("ii", 0, 0)))
+        attempt(f"seed of {name}", lambda: fcntl.ioctl(fd, 0x5207, 0))
+        os.close(fd)

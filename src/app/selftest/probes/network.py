@@ -154,3 +154,65 @@ def shared_memory_and_queues_of_the_host():
     told = open("/proc/sysvipc/shm").read().splitlines()[1:] if os.path.exists("/proc/sysvipc/shm") else []
     claim("see segments of others", bool(told), str(told))
     claim("see the host's /dev/shm", os.path.basename(HOST["shm"]) in os.listdir("/dev/shm"))
+
+
+@attack
+def connections_of_the_host():
+    """What its sockets are connected to, and who is near, needs no packet."""
+    def lines(name):
+        try:
+            return open(f"/proc/net/{name}").read().splitlines()
+        except OSError:
+            return []
+    listens = f":{HOST['port']:04X} 00000000:0000 0A"
+    claim("its listener", any(listens in line for line in lines("tcp")))
+    claim("its neighbours", bool(lines("arp")[1:]), str(lines("arp")[1:2]))
+    claim("its interfaces", any(":" in line and line.split(":")[0].strip() != "lo" for line in lines("dev")))
+    addresses = [a for a in HOST["addresses"] if not a.startswith("127.")]
+    claim("its addresses", any(a in line for line in lines("fib_trie") for a in addresses))
+
+
+@attack
+def protocols_besides_tcp_and_udp():
+    """Each is a driver of its own, loaded for whoever asks: what is not there was looked for."""
+    for version, family in (("4", 2), ("6", 10)):
+        for name, kind, protocol in (("sctp", 1, 132), ("sctp, in records", 5, 132), ("dccp", 6, 33), ("udplite", 2, 136), ("mptcp", 1, 262),
+                                     ("smc", 1, 256), ("l2tp", 2, 115), ("ping", 2, 1 if family == 2 else 58), ("records", 5, 0),
+                                     ("datagrams that come", 4, 0), ("packets", 10, 0)):
+            door(f"{name} over IPv{version}", (41, 198), family, kind, protocol)
+
+
+@attack
+def protocols_on_top_of_tcp():
+    """Drivers that take over a connection: loaded by name."""
+    for name in (b"tls", b"espintcp", b"smc", b"mptcp"):
+        def put():
+            with socket.socket() as s:
+                s.setsockopt(6, 31, name)
+        attempt(name.decode(), put)
+
+
+@attack
+def options_of_sockets():
+    """For those that may rule a network, and old doors into its filters (CVE-2021-22555)."""
+    for what, family, level, option, value in (("mark", 2, 1, 36, 1), ("priority", 2, 1, 12, 7), ("debug", 2, 1, 1, 1), ("send buffer", 2, 1, 32, 1 << 20),
+                                               ("receive buffer", 2, 1, 33, 1 << 20), ("transparent", 2, 0, 19, 1), ("transparent, IPv6", 10, 41, 75, 1),
+                                               ("repair", 2, 6, 19, 1), ("filter tables", 2, 0, 64, 0), ("filter tables, IPv6", 10, 41, 64, 0)):
+        def put():
+            with socket.socket(family) as s:
+                s.setsockopt(level, option, value)
+        attempt(what, put, {errno.ENOPROTOOPT})
+
+
+@attack
+def routes_rules_and_queues():
+    """Without what they are to be: who may make them is asked first."""
+    for name, number in (("address", 20), ("route", 24), ("neighbour", 28), ("rule", 32), ("queue", 36), ("class", 40), ("filter", 44), ("peer", 88)):
+        def ask():
+            with socket.socket(16, 3, 0) as s:
+                s.settimeout(10)
+                s.send(struct.pack("IHHII", 20, number, 5, 1, 0) + bytes(4))
+                code = struct.unpack("i", s.recv(4096)[16:20])[0]
+                if code:
+                    raise OSError(-code, "")
+        attempt(name, lambda: in_child(ask))

@@ -181,6 +181,76 @@ def setuid_bits_and_file_capabilities():
 
 
 @attack
+def signals_by_descriptors():
+    """A descriptor signals its owner, who may be anybody: with a signal of choice."""
+    import fcntl
+    for pid in targets():
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            for name, own in (("owner", lambda fd: fcntl.fcntl(fd, fcntl.F_SETOWN, pid)),
+                              ("owner, extended", lambda fd: fcntl.fcntl(fd, 15, struct.pack("ii", 1, pid)))):
+                def send():
+                    ours, theirs = socket.socketpair()
+                    own(ours.fileno())
+                    fcntl.fcntl(ours.fileno(), 10, number)
+                    fcntl.fcntl(ours.fileno(), fcntl.F_SETFL, os.O_NONBLOCK | 0o20000)
+                    theirs.send(b"x")
+                attempt(f"{name} {pid} {number.name}", lambda: in_child(send))
+
+
+@attack
+def the_pipe_to_the_host():
+    """Through it goes what init and the host say: who holds an end speaks as init."""
+    for folder, _, files in os.walk("/.fumehood"):
+        for name in files:
+            connects(os.path.join(folder, name), socket.AF_UNIX, ABSENT | {errno.ECONNREFUSED})
+    for path in ("/.fumehood/door/host", "/proc/1/root/.fumehood/door/host") if not FREE else (HOST["socket"],):
+        connects(path, socket.AF_UNIX, ABSENT)
+    for pid in targets():
+        for fd in range(16):
+            # A socket is there, even if it opens by no name.
+            opens(f"/proc/{pid}/fd/{fd}", os.O_WRONLY, {errno.ENOENT})
+
+
+@attack
+def processor_time_of_others():
+    attempt("first in, first out", lambda: in_child(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))))
+    attempt("round robin", lambda: in_child(lambda: os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))))
+    deadline = ctypes.create_string_buffer(struct.pack("IIQiIQQQ", 48, 6, 0, 0, 0, 1_000_000, 10_000_000, 10_000_000), 48)
+    door("a deadline", (314, 274), 0, deadline, 0)
+    attempt("a better priority", lambda: in_child(lambda: os.setpriority(os.PRIO_PROCESS, 0, -5)))
+    door("the disk first", (251, 30), 1, 0, 1 << 13)
+    # Nobody else runs on the other half of such a core.
+    door("a core of one's own", (157, 167), 62, 1, 0, 0, 0)
+
+
+@attack
+def groups_of_the_host():
+    """The names of its control groups tell who runs it, and which others there are."""
+    for pid in ("self", "1") if not FREE else ("self",):
+        try:
+            lines = open(f"/proc/{pid}/cgroup").read().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            _, kind, path = line.split(":", 2)
+            claim(f"the group of {pid} in {kind or 'version 2'}", path != "/", path if path != "/" else "")
+
+
+@attack
+def credentials_of_others():
+    """Who is asked by a socket believes the kernel, which asks who sends."""
+    stranger = 0 if os.getuid() else 12345
+    for what, pid, uid, gid in (("init's pid", targets()[0], os.getuid(), os.getgid()), ("another uid", os.getpid(), stranger, os.getgid()),
+                                ("another gid", os.getpid(), os.getuid(), stranger)):
+        def send():
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            ours.sendmsg([b"x"], [(socket.SOL_SOCKET, 2, struct.pack("3i", pid, uid, gid))])
+        # A uid that this world has not is no uid.
+        attempt(what, send, {errno.EINVAL})
+
+
+@attack
 def other_steps():
     """VICTIM is another step of the same sandbox, and so of the same user."""
     pid = HOST.get("victim") or targets()[0]
