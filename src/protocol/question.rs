@@ -102,6 +102,9 @@ pub struct HostView {
     pub port: u16,
     /// The model's words.
     pub reason: String,
+    /// Names of the secrets that what could send to it may read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
 }
 
 /// Secrets that everything in the sandbox may read for the rest of the run.

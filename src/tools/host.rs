@@ -89,6 +89,9 @@ impl Tool for HostTool {
                 host: visible(&act.host),
                 port: act.port,
                 reason,
+                secrets: (self.bench.policy().secrets.iter())
+                    .map(|secret| secret.name.clone())
+                    .collect(),
             })
         };
         let desk = self.bench.desk();

@@ -4,7 +4,9 @@ use crate::policy::builtin;
 use crate::protocol::control::{Control, Controls, Strength};
 use crate::protocol::device::{DeviceNode, Devices, Gpu};
 use crate::protocol::ids::Digest;
-use crate::protocol::question::{CloneView, ExecView, FileChange, FileView, QuestionBody};
+use crate::protocol::question::{
+    CloneView, ExecView, FileChange, FileView, HostView, QuestionBody,
+};
 use crate::protocol::spec::{Access, BackendKind, Mount, MountKind, RootFs, SandboxSpec};
 use std::collections::BTreeMap;
 
@@ -230,6 +232,28 @@ fn a_script_in_an_argument_is_read_as_a_script() {
 #[test]
 fn a_clone_beyond_the_policy_comes_with_the_line_to_add() {
     insta::assert_snapshot!("clone", whole(&clone_question(), 60));
+}
+
+#[test]
+fn a_host_more_comes_with_the_secrets_that_could_go_there() {
+    let ask = |secrets: &[&str]| {
+        let view = HostView {
+            host: "files.example.org".into(),
+            port: 443,
+            reason: "for the data".into(),
+            secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        whole(
+            &QuestionView {
+                body: QuestionBody::Host(view),
+                ..clone_question()
+            },
+            80,
+        )
+    };
+    let told = ask(&["HF_TOKEN", "WANDB_API_KEY"]);
+    assert!(told.contains("HF_TOKEN, WANDB_API_KEY"), "{told}");
+    assert!(!ask(&[]).contains("secrets"));
 }
 
 #[test]

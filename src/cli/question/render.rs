@@ -238,6 +238,14 @@ fn host(page: &mut Page, view: &HostView) {
         "Everything in the sandbox may then send anything it can read to it, under any account there.",
         YELLOW,
     );
+    if !view.secrets.is_empty() {
+        let names: Vec<String> = view.secrets.iter().map(|name| visible(name)).collect();
+        let among = format!(
+            "Among it are the secrets of the policy: {}.",
+            names.join(", ")
+        );
+        page.prose(&among, YELLOW);
+    }
     page.prose(&format!("The model says: {}", visible(&view.reason)), DIM);
 }
 
