@@ -142,6 +142,30 @@ fn a_recipe_is_built_on_an_image_that_is_there_and_its_words_are_heard() {
 }
 
 #[test]
+fn an_image_with_a_closed_tmp_leaves_a_step_its_own() {
+    with_engine(async |engine| {
+        let base = engine.resolve_image(IMAGE).await.unwrap().id;
+        let request = BuildRequest {
+            context: archive(&[(
+                "Dockerfile",
+                "ARG BASE\nFROM ${BASE}\nRUN chmod 0755 /tmp\n",
+            )]),
+            arguments: HashMap::from([("BASE".to_owned(), base)]),
+            network: Some("none"),
+        };
+        let image = engine.build_image(request, &mut |_| {}).await.unwrap();
+        let env = TestEnv::new();
+        env.fumehood()
+            .args(["exec", "--backend", "docker", "--image", &image.id, "--"])
+            .args(["/bin/sh", "-c", "echo written >/tmp/x; cat /tmp/x"])
+            .assert()
+            .success()
+            .stdout("written\n");
+        engine.forget_image(&image.id).await.unwrap();
+    });
+}
+
+#[test]
 fn a_build_that_fails_says_why() {
     with_engine(async |engine| {
         let base = engine.resolve_image(IMAGE).await.unwrap().id;

@@ -288,11 +288,13 @@ fn bind(source: String, target: String, access: Access, engine: &EngineFacts) ->
 fn tmpfs(plan: &Plan<'_>) -> Result<HashMap<String, String>, SandboxError> {
     let spec = plan.spec;
     let exec = if spec.tmp.exec { "exec" } else { "noexec" };
+    // A runtime may give it the mode that the image's own folder has there: so the step's user owns it.
+    let owner = user(spec, plan.engine)?.replacen(':', ",gid=", 1);
     let mut all = HashMap::from([
         (
             "/tmp".to_owned(),
             format!(
-                "rw,nosuid,nodev,{exec},size={},nr_inodes={},mode=1777",
+                "rw,nosuid,nodev,{exec},size={},nr_inodes={},mode=1777,uid={owner}",
                 spec.tmp.size, spec.tmp.inodes
             ),
         ),
@@ -306,7 +308,6 @@ fn tmpfs(plan: &Plan<'_>) -> Result<HashMap<String, String>, SandboxError> {
     ]);
     if !spec.secrets.is_empty() {
         let (size, inodes) = SECRETS_ROOM;
-        let owner = user(spec, plan.engine)?.replacen(':', ",gid=", 1);
         let room = format!("rw,nosuid,nodev,noexec,size={size},nr_inodes={inodes},mode=0700");
         all.insert(SECRETS_TARGET.to_owned(), format!("{room},uid={owner}"));
     }
