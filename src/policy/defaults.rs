@@ -41,6 +41,7 @@ pub fn policy() -> Policy {
             devices: GpuDevices::default(),
             capabilities: vec!["compute".to_owned(), "utility".to_owned()],
             exclusive: true,
+            time_ms: None,
         },
         mounts: Vec::new(),
         secrets: Vec::new(),

@@ -201,6 +201,8 @@ pub struct GpuPolicy {
     pub capabilities: Vec<String>,
     /// No other run has them at the same time.
     pub exclusive: bool,
+    /// Milliseconds of one GPU that the steps of a run may have, all together.
+    pub time_ms: Option<u64>,
 }
 
 /// Which GPUs a run gets: so many of all, or of those that are named.

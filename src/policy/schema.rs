@@ -49,11 +49,10 @@ pub(super) const RULE: [&str; 10] = [
 ];
 
 /// What the schema has and this version has not, by path or by table.
-pub(super) const NOT_BUILT: [&str; 9] = [
+pub(super) const NOT_BUILT: [&str; 8] = [
     "workspace.exec",
     "mount.max_size",
     "secrets.host",
-    "limits.gpu_time",
     "limits.cost_usd",
     "artifacts.types",
     "approval.rule.max_cost_usd",

@@ -13,6 +13,7 @@ pub enum Limit {
     OpenFiles,
     FileSize,
     WallTime,
+    GpuTime,
     Tmp,
     Shm,
     /// `/tmp`, `/dev/shm` or the disk: which of them is not known.
@@ -35,6 +36,9 @@ impl Limit {
             Self::FileSize => "write several smaller files",
             Self::WallTime => {
                 "do less work in one go, save checkpoints, or give a larger timeout within the policy"
+            }
+            Self::GpuTime => {
+                "what is left of the run has no GPU: work with the checkpoints there are, or ask for a new run"
             }
             Self::Tmp => "delete what is in /tmp, or write to the workspace",
             Self::Shm => "use fewer data-loader workers or smaller batches, or num_workers=0",

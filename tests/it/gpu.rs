@@ -372,6 +372,30 @@ fn what_the_driver_says_is_shown_for_the_gpus_of_the_sandbox_only() {
 }
 
 #[test]
+fn the_time_that_a_run_has_gpus_for_is_one_for_all_its_steps() {
+    let Some(gpus) = Gpus::new() else { return };
+    let fumehood = |words: &[&str]| {
+        let mut fumehood = gpus.env.fumehood();
+        fumehood.envs(gpus.surroundings()).args(["box"]).args(words);
+        fumehood
+    };
+    fumehood(&["open", "--name", "timed", "--policy", "dev-loop"])
+        .args(["--set", "gpu.devices=[0,1]", "--set", "limits.gpu_time=2s"])
+        .assert()
+        .success();
+    // A second of two GPUs.
+    fumehood(&["exec", "timed", "--", "sleep", "600"])
+        .assert()
+        .code(124)
+        .stderr(predicate::str::contains("limits.gpu_time = 2s"));
+    fumehood(&["exec", "timed", "--", "true"])
+        .assert()
+        .code(126)
+        .stderr(predicate::str::contains("limits.gpu_time"));
+    fumehood(&["close", "timed"]).assert().success();
+}
+
+#[test]
 fn without_a_gpu_nothing_is_begun_and_the_remedy_is_said() {
     let env = TestEnv::new();
     env.fumehood()

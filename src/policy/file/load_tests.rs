@@ -108,7 +108,7 @@ wall_time = 30
 memory = "4"
 cpus = 0
 pids = 2
-gpu_time = "8h"
+cost_usd = 5.0
 wal_time = "1h"
 
 [network]

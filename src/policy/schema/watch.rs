@@ -1,4 +1,4 @@
-//! Keys about runs as they go on: what is noticed, and how many there are.
+//! Keys about runs as they go on: what is noticed, how many there are, how long they have GPUs.
 
 use super::Key;
 use super::forms::limit;
@@ -10,6 +10,12 @@ const YEAR: u64 = 365 * 86_400 * SECOND;
 const TIME: Form = limit(Unit::Milliseconds, (SECOND, YEAR));
 
 pub(super) const WATCH: &[Key] = &[
+    key!(
+        "limits.gpu_time",
+        limit(Unit::Milliseconds, (0, 1000 * YEAR)),
+        Limit(gpu.time_ms),
+        "Time that the steps of a run may have its GPUs together, times their number"
+    ),
     key!(
         "limits.silence",
         TIME,

@@ -13,6 +13,7 @@
 mod approve;
 mod attend;
 mod ear;
+mod gpu_time;
 mod network;
 mod reached;
 mod secrets;
@@ -42,6 +43,7 @@ use crate::sandbox::gpu::Meter;
 use crate::sandbox::owner::{Owner, sandbox_name};
 use crate::sandbox::wire::{Secret, StartError};
 use crate::workspace::{Artifacts, Snapshot, Texts, Workspace, WorkspaceError};
+use gpu_time::GpuTime;
 use network::{Blocked, Told};
 use secrets::Handed;
 use serde::{Deserialize, Serialize};
@@ -87,6 +89,7 @@ pub struct Bench {
     blocked: Blocked,
     handed: Mutex<Handed>,
     steps: AtomicU32,
+    gpu_time: GpuTime,
     meter: OnceCell<Option<Arc<Meter>>>,
     /// Sandboxes started so far: each has a name of its own.
     sandboxes: AtomicU32,
@@ -168,6 +171,7 @@ impl Bench {
         Ok(Self {
             policy_digest: setup.policy.digest(),
             artifacts: Arc::new(Artifacts::new(&setup.policy.artifacts.include)?),
+            gpu_time: GpuTime::new(&setup.policy, &setup.spec),
             setup: Arc::new(setup),
             sandbox: Mutex::new(None),
             memory: Mutex::default(),
@@ -242,8 +246,13 @@ impl Bench {
             }
             let now = self.look(request.origin).await?;
             if now.code == permit.act().code {
+                let wall = [request.wall_ms, self.setup.spec.limits.wall_ms];
+                let time = match self.gpu_time.take(wall.into_iter().flatten().min()) {
+                    Ok(time) => time,
+                    Err(denial) => return Ok(Executed::Denied(denial)),
+                };
                 self.hand_over(&sandbox).await?;
-                return self.start(permit, &sandbox, &now, io).await;
+                return self.start(permit, (&sandbox, time), &now, io).await;
             }
             self.setup.desk.emit(&Event::Notice {
                 text: "the code changed between the yes and the start: it was not run".to_owned(),

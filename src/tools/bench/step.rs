@@ -2,6 +2,7 @@
 
 use super::attend::{Attend, Noticed};
 use super::ear::Heard;
+use super::gpu_time::Taken;
 use super::{Bench, BenchIo, Executed, Seen, broken, reached};
 use crate::context::sanitise::visible;
 use crate::policy::action::{ExecAction, Origin};
@@ -23,7 +24,7 @@ impl Bench {
     pub(super) async fn start(
         &self,
         permit: Permit<ExecAction>,
-        sandbox: &Sandbox,
+        (sandbox, time): (&Sandbox, Taken<'_>),
         before: &Seen,
         io: BenchIo<'_>,
     ) -> Result<Executed, ToolStop> {
@@ -55,7 +56,10 @@ impl Bench {
         };
         let attend = Attend::new(step, sandbox, (&heard, &stop));
         let running = sandbox.step(permit, streams);
-        let (ended, noticed) = self.attended(&attend, running).await;
+        let (ended, noticed) = tokio::select! {
+            ended = self.attended(&attend, running) => ended,
+            never = time.watch(&stop) => match never {},
+        };
         let (stdout, mut found) = stdout.into_log();
         let (stderr, found_there) = stderr.into_log();
         let logs = [stdout.finish(), stderr.finish()];
@@ -64,6 +68,7 @@ impl Bench {
         match ended {
             Ok(mut exit) => {
                 add_noticed(&mut exit, noticed, &io.cancel);
+                time.add(&mut exit, &io.cancel);
                 let dropped = self.add_reached(&mut exit, &heard, &logs);
                 self.tell_end(step, exit, dropped, (before, origin)).await
             }
