@@ -70,13 +70,8 @@ pub async fn build_image(
     Ok(images::build_from_packages(&store, engine.ok().as_ref(), &order, hears).await?)
 }
 
-/// Has the engine fetch an image by its digest, where the policy lets it and lists it.
-pub async fn pull_image(
-    config: &Config,
-    policy: &Policy,
-    (reference, name): (&str, Option<&str>),
-    hears: Hears<'_>,
-) -> Result<Made, AppError> {
+/// What is to be pulled, where the policy lets it and lists it.
+pub fn may_pull(policy: &Policy, reference: &str) -> Result<Pinned, AppError> {
     let pinned = Pinned::parse(reference)?;
     if policy.image.pull == PullChoice::Never {
         return Err(AppError::PullNotAllowed {
@@ -87,10 +82,20 @@ pub async fn pull_image(
     if !allow.is_empty() && !allow.iter().any(|entry| is_pinned(entry, &pinned.digest)) {
         return Err(not_allowed(policy, reference, pinned.digest));
     }
+    Ok(pinned)
+}
+
+/// Has the engine fetch it, by its digest.
+pub async fn pull_image(
+    config: &Config,
+    pinned: &Pinned,
+    name: Option<&str>,
+    hears: Hears<'_>,
+) -> Result<Made, AppError> {
     let engine = engine(config).await?;
     let name = name.unwrap_or_else(|| pinned.name());
     let store = image_store(config);
-    Ok(images::pull(&store, &engine, (&pinned, name), now(), hears).await?)
+    Ok(images::pull(&store, &engine, (pinned, name), now(), hears).await?)
 }
 
 /// Unpacks an image: an archive, or `engine:REF`, one of the engine's.
@@ -145,24 +150,29 @@ pub async fn list_images(config: &Config) -> Result<Vec<ListedImage>, AppError> 
 pub async fn remove_image(config: &Config, name: &str) -> Result<(Made, bool), AppError> {
     let name = ImageName::parse(name)?;
     let store = image_store(config);
-    if let Some(made) = store.get(&name)? {
-        let others = |other: &Made| other.id == made.id && other.name != made.name;
-        if !store.list()?.iter().any(others) {
-            store.clear(&made.id)?;
+    let Some(made) = store.get(&name)? else {
+        return Err(store.unknown(name.as_str()).into());
+    };
+    let mut others = store.list()?;
+    others.retain(|other| other.name != made.name);
+    if !others.iter().any(|other| other.id == made.id) {
+        store.clear(&made.id)?;
+    }
+    let engine = engine(config).await.ok();
+    if let Some(engine) = &engine {
+        let pulled = |made: &Made| made.pulled.as_ref().map(|pulled| pulled.reference.clone());
+        let ours = made.pulled.as_ref().is_some_and(|pulled| !pulled.was_there);
+        let needed = others.iter().any(|other| pulled(other) == pulled(&made));
+        let reference = pulled(&made).filter(|_| ours && !needed);
+        // The last of its names takes the image along. Ours is forgotten last: what failed can be tried again.
+        for name in reference
+            .into_iter()
+            .chain([images::tag(&made.name, &made.id)])
+        {
+            engine.forget_image(&name).await?;
         }
     }
-    let made = store.forget(&name)?;
-    match engine(config).await {
-        Err(_) => Ok((made, false)),
-        Ok(engine) => {
-            let tag = images::tag(&made.name, &made.id);
-            // The last of its names takes the image along.
-            for name in made.pulled.iter().chain([&tag]) {
-                engine.forget_image(name).await?;
-            }
-            Ok((made, true))
-        }
-    }
+    Ok((store.forget(&name)?, engine.is_some()))
 }
 
 async fn engine(config: &Config) -> Result<DockerBackend, AppError> {
@@ -228,9 +238,16 @@ pub(super) fn not_unpacked(config: &Config, reference: &str) -> AppError {
 /// Whether the policy's list has that id by its digest, or by a name of ours. No list is any image.
 fn is_listed(store: &Store, policy: &Policy, id: &str) -> bool {
     let allow = &policy.image.allow;
+    let all = store.list().unwrap_or_default();
+    // Of what it was pulled as, too: an id is not the digest that a registry shows.
+    let digests: Vec<&str> = (all.iter().filter(|made| made.id == id))
+        .filter_map(|made| made.pulled.as_ref()?.reference.split('@').nth(1))
+        .chain([id])
+        .collect();
     let named = |entry: &String| {
         let ours = store.resolve(entry).ok().flatten();
-        is_pinned(entry, id) || ours.is_some_and(|made| made.id == id)
+        digests.iter().any(|digest| is_pinned(entry, digest))
+            || ours.is_some_and(|made| made.id == id)
     };
     allow.is_empty() || allow.iter().any(named)
 }

@@ -37,8 +37,8 @@ pub use ending::{exec_end, exits, said};
 pub use error::AppError;
 pub use gc::{Collected, Forgotten, Removal, collect};
 pub use images::{
-    ImageBuild, ListedImage, build_image, image_store, import_image, list_images, pull_image,
-    remove_image,
+    ImageBuild, ListedImage, build_image, image_store, import_image, list_images, may_pull,
+    pull_image, remove_image,
 };
 pub use known::{redactor, unknown};
 pub use layers::{Layered, lay_over, read_policy, tighten_by_project};

@@ -11,6 +11,7 @@ use crate::protocol::event::Event;
 use crate::protocol::ids::RunId;
 use crate::protocol::spec::{GivenSecret, Mount, RootFs, SandboxSpec};
 use crate::record::{RunRecord, RunStore, new_run_id};
+use crate::sandbox::check_required;
 use crate::sandbox::gpu::Claim;
 use crate::sandbox::mount_source::{MountJudge, MountRequest};
 use crate::sandbox::owner::{self, Owner};
@@ -101,6 +102,8 @@ fn begin(
     let given = (&chosen, &*secrets.given, &start.cancel);
     let places = (&mut workspace, &*record, gpus.as_ref());
     let (spec, mut notes) = plan_sandbox(config, &request, given, places)?;
+    // Before anybody is asked about what could not start.
+    check_required(&spec, &controls)?;
     let artifacts = super::artifacts::place(&request, &spec, &workspace)?;
     notes.extend(secrets.notes);
     notes.splice(0..0, [vec![chosen.reason], request.policy_notes].concat());

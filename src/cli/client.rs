@@ -4,6 +4,7 @@ use super::doors::{Answers, Show, TerminalDoor};
 use super::exec::{told, unwritten};
 use super::failure::{self, Failure};
 use super::hold::holder_failure;
+use super::input::Input;
 use super::outlet::Outlet;
 use crate::holder::{
     ExecAsk, ExecEnd, ExecTalk, FromHolder, HolderError, ToHolder, connect_exec, unexpected,
@@ -116,7 +117,7 @@ async fn attend(
 /// Our standard input, to its end.
 async fn feed(mut to: UnixStream) {
     // A program that reads no more is no error.
-    if tokio::io::copy(&mut tokio::io::stdin(), &mut to)
+    if tokio::io::copy(&mut Input::standard(), &mut to)
         .await
         .is_ok()
     {

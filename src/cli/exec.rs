@@ -8,6 +8,7 @@ use super::client;
 use super::doors::{Answers, Show, TerminalDoor};
 use super::failure::{self, Failure};
 use super::hold::{Held, Hold, Launched, launch, over};
+use super::input::Input;
 use super::outlet::Outlet;
 use super::request;
 use super::signals;
@@ -79,7 +80,7 @@ async fn here(
     );
     let io = BenchIo {
         step: run.bench.next_step(),
-        stdin: Some(Box::new(tokio::io::stdin())),
+        stdin: Some(Box::new(Input::standard())),
         stdout: &mut stdout,
         stderr: &mut stderr,
         passing,

@@ -5,17 +5,15 @@ use super::args::{ImagesArgs, ImagesCommand};
 use super::doors::Answers;
 use super::failure::{self, Failure};
 use super::policy::{self, Chosen};
-use super::{print, request, say};
+use super::{print, question, request, say};
 use crate::app::{self, AppError, ImageBuild, ListedImage};
 use crate::config::Config;
 use crate::context::sanitise::visible;
 use crate::images::{About, Made};
-use crate::policy::model::{Decision, PullChoice};
+use crate::policy::model::Decision;
 use anstyle::Style;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 
 const DIM: Style = Style::new().dimmed();
@@ -109,11 +107,13 @@ async fn pull(
     asked: (&str, Option<&str>),
 ) -> Result<(), Failure> {
     let policy = policy::effective(config, chosen)?.loaded.policy;
-    if policy.approval.typed == Decision::Ask && policy.image.pull == PullChoice::Ask {
-        confirm(asked.0)?;
+    let (reference, name) = asked;
+    let pinned = app::may_pull(&policy, reference).map_err(failed)?;
+    if policy.approval.typed == Decision::Ask {
+        confirm(reference).await?;
     }
     let mut hears = |line: &str| say(&format!("{DIM}{}{DIM:#}", visible(line)));
-    let made = app::pull_image(config, &policy, asked, &mut hears)
+    let made = app::pull_image(config, &pinned, name, &mut hears)
         .await
         .map_err(failed)?;
     say(&format!("it is {} here: --image {}", made.name, made.name));
@@ -121,7 +121,7 @@ async fn pull(
 }
 
 /// Where the policy asks about what is typed, too.
-fn confirm(reference: &str) -> Result<(), Failure> {
+async fn confirm(reference: &str) -> Result<(), Failure> {
     let denied = |why: &str| {
         Failure::new(
             format!("{} is not pulled: {why}", visible(reference)),
@@ -133,15 +133,14 @@ fn confirm(reference: &str) -> Result<(), Failure> {
             "the policy asks about it, and there is no terminal to ask at",
         ));
     }
-    say(&format!(
-        "Pull {}? y, or anything else for no",
+    let asked = format!(
+        "Pull {}? y for yes, any other key for no",
         visible(reference)
-    ));
-    let mut line = String::new();
-    let read = File::open("/dev/tty").and_then(|tty| BufReader::new(tty).read_line(&mut line));
-    match read {
-        Ok(_) if line.trim() == "y" => Ok(()),
-        _ => Err(denied("you said no")),
+    );
+    match question::key(&asked).await {
+        Ok(b'y') => Ok(()),
+        Ok(_) => Err(denied("you said no")),
+        Err(error) => Err(denied(&format!("the terminal cannot be asked: {error}"))),
     }
 }
 
@@ -161,7 +160,7 @@ async fn show(config: &Config, name: &str, json: bool) -> Result<(), Failure> {
         from,
         pulled,
     } = &image.made;
-    let from = pulled.as_ref().unwrap_or(from);
+    let from = (pulled.as_ref()).map_or(from, |pulled| &pulled.reference);
     print(&format!(
         "{name}@{id}\nmade   {made}\nfrom   {}\nwhere  {}",
         visible(from),
@@ -196,6 +195,7 @@ fn places(image: &ListedImage) -> String {
         (Some(unpacked), Some(engine)) => format!("{unpacked}, {engine}"),
         (Some(unpacked), None) => unpacked,
         (None, Some(engine)) => engine.to_owned(),
+        (None, None) if image.made.pulled.is_some() => "nowhere: pull it again".to_owned(),
         (None, None) => "nowhere: build it again".to_owned(),
     }
 }

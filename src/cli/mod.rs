@@ -14,6 +14,7 @@ mod failure;
 mod hold;
 mod hush;
 mod images;
+mod input;
 mod look;
 mod outlet;
 mod policy;

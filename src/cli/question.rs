@@ -66,6 +66,20 @@ pub(super) async fn ask(question: &QuestionView) -> Answer {
     }
 }
 
+/// One key of the person's, where a yes or no is enough; what was typed ahead or pasted is none.
+pub(super) async fn key(words: &str) -> io::Result<u8> {
+    let _turn = ASKING.lock().await;
+    let mut tty = Tty::open()?;
+    tty.quieten()?;
+    super::say(words);
+    tokio::time::sleep(MOMENT).await;
+    tty.forget()?;
+    match tty.read().await?[..] {
+        [key] => Ok(key),
+        _ => Ok(b'n'),
+    }
+}
+
 /// The prompt's line, ended where a question goes away unanswered.
 struct OpenLine;
 

@@ -159,6 +159,7 @@ pub(super) fn app_code(error: &AppError) -> u8 {
         | AppError::Image(
             ImageError::Name { .. }
             | ImageError::NotPinned { .. }
+            | ImageError::Taken { .. }
             | ImageError::Unknown { .. }
             | ImageError::Moved { .. }
             | ImageError::NotUnpacked { .. }

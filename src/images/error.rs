@@ -11,6 +11,8 @@ pub enum ImageError {
     Name { name: String, why: &'static str },
     #[error("{reference:?} does not say by a digest what is to be pulled")]
     NotPinned { reference: String },
+    #[error("there is another image {name:?} here")]
+    Taken { name: String },
     #[error("there is no image {name:?} here")]
     Unknown { name: String, known: Vec<String> },
     #[error("image {name} is {is} here, and {wanted} was asked for")]
@@ -69,6 +71,9 @@ impl ImageError {
                 "write REPOSITORY@sha256:…, the digest that the registry's page (or `docker buildx imagetools inspect`) shows: a tag can move"
                     .to_owned(),
             ),
+            Self::Taken { name } => Some(format!(
+                "give it a name of its own with --name, or take that one away: `fumehood images remove {name}`"
+            )),
             Self::Unknown { known, .. } if known.is_empty() => {
                 Some("make one: `fumehood images build base`".to_owned())
             }

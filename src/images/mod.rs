@@ -31,4 +31,4 @@ pub use name::{ImageName, Reference, is_id};
 pub use pull::{Pinned, pull};
 pub use recipe::NAMES as RECIPES;
 pub use roots::{About, HeldRoot};
-pub use store::{Made, Store};
+pub use store::{Made, Pulled, Store};

@@ -4,7 +4,7 @@
 use super::build::tag;
 use super::error::ImageError;
 use super::name::{ImageName, is_id};
-use super::store::{Made, Store};
+use super::store::{Made, Pulled, Store};
 use crate::sandbox::docker::{DockerBackend, Hears};
 
 /// `REPOSITORY@sha256:…`, as an engine writes it.
@@ -55,7 +55,28 @@ pub async fn pull(
 ) -> Result<Made, ImageError> {
     let name = ImageName::parse(name)?;
     let Pinned { repository, digest } = pinned;
-    let image = engine.pull_image((repository, digest), hears).await?;
+    let reference = format!("{repository}@{digest}");
+    if let Some(other) = store.get(&name)?
+        && other
+            .pulled
+            .is_none_or(|pulled| pulled.reference != reference)
+    {
+        return Err(ImageError::Taken { name: other.name });
+    }
+    let mut known = (store.list()?.into_iter()).filter_map(|made| made.pulled);
+    let was_there = match known.find(|pulled| pulled.reference == reference) {
+        Some(pulled) => pulled.was_there,
+        None => engine.resolve_image(&reference).await.is_ok(),
+    };
+    let image = engine.pull_image((repository, digest), hears).await;
+    let image = match image {
+        Err(error) if !was_there => {
+            // Of another machine's kind, perhaps: nothing that is here can use it.
+            engine.forget_image(&reference).await?;
+            return Err(error.into());
+        }
+        image => image?,
+    };
     engine
         .name_image(&image.id, &tag(name.as_str(), &image.id))
         .await?;
@@ -64,7 +85,10 @@ pub async fn pull(
         id: image.id,
         made: now,
         from: "its registry".to_owned(),
-        pulled: Some(format!("{repository}@{digest}")),
+        pulled: Some(Pulled {
+            reference,
+            was_there,
+        }),
     };
     store.replace(&made)?;
     Ok(made)

@@ -27,9 +27,18 @@ pub struct Made {
     pub made: String,
     /// From what, in words.
     pub from: String,
-    /// What the engine calls it besides, where it was pulled: `REPOSITORY@sha256:…`.
+    /// As what it was pulled, where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pulled: Option<String>,
+    pub pulled: Option<Pulled>,
+}
+
+/// What the engine calls an image besides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// `REPOSITORY@sha256:…`, by the digest of its manifest.
+    pub reference: String,
+    /// The engine knew it by that before: it goes on to when our name goes.
+    pub was_there: bool,
 }
 
 /// The images of one user.

@@ -146,6 +146,12 @@ fn bad(model: &str, turn: usize, why: String) -> ModelError {
     }
 }
 
+/// How a tool begins that was not allowed to act.
+const NO: [&str; 2] = ["Not run: ", "Not cloned: "];
+
+/// A transcript has one way through. A person's no is none of its mistakes.
+const DECLINED: &str = "This was not allowed, and the transcript that I follow has no other way. A real model would read your reason, and try another.";
+
 impl Turn {
     fn check(&self) -> Result<(), String> {
         for (name, source) in &self.values {
@@ -164,6 +170,13 @@ impl Turn {
         if let Some(pattern) = &self.expects {
             let last = answers(messages).next_back();
             let text = last.map_or("", |answer| answer.text.as_str());
+            if !pattern.is_match(text) && NO.iter().any(|no| text.starts_with(no)) {
+                return Ok(ChatAnswer {
+                    text: DECLINED.to_owned(),
+                    calls: Vec::new(),
+                    usage: None,
+                });
+            }
             if !pattern.is_match(text) {
                 return Err(format!(
                     "the last tool answer was expected to match {:?}; it does not",

@@ -55,6 +55,13 @@ fn a_script_cannot_run_past_reality() {
 }
 
 #[test]
+fn a_no_of_a_person_is_no_mistake_of_the_script() {
+    let no = told("exec", "Not run: you said no: not today.");
+    let answer = play(&[user("x"), said(), no]).unwrap();
+    assert_eq!((answer.text.as_str(), answer.calls.len()), (DECLINED, 0));
+}
+
+#[test]
 fn braces_that_are_no_name_are_left_alone() {
     let answer = play(&[user("x"), said(), told("clone_repo", "cloned")]).unwrap();
     assert_eq!(answer.text, "f-string: {{{x}}}");

@@ -31,7 +31,7 @@ pub mod plan;
 pub mod python;
 mod running;
 
-pub use running::{Sandbox, StepIo};
+pub use running::{Sandbox, StepIo, check_required};
 
 #[path = "../init/wire.rs"]
 pub mod wire;

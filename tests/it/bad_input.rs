@@ -33,6 +33,29 @@ fn helps(assert: Assert, code: i32, words: &[&str]) {
 }
 
 #[test]
+fn a_control_that_is_too_weak_is_said_before_any_question_with_a_line_that_helps() {
+    let env = TestEnv::new();
+    let exec = |set: &str| {
+        let mut command = env.fumehood();
+        command.args(["exec", "--policy", "locked-down", "--backend", "namespace"]);
+        command.args(["--yes", "--set", set, "--", "true"]);
+        command
+    };
+    let output = exec("executor.require=workspace-size").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(
+        said.contains("workspace-size is watched here, the policy requires enforced"),
+        "{said}"
+    );
+    let line = said
+        .split("--set '")
+        .nth(1)
+        .and_then(|rest| rest.split('\'').next());
+    exec(line.unwrap()).assert().success();
+}
+
+#[test]
 fn an_unreachable_model_says_where_it_was_sought_and_how_to_start_it() {
     let env = TestEnv::new();
     // Bound and dropped: nothing listens there.

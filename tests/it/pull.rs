@@ -156,7 +156,7 @@ fn an_image_comes_by_its_digest_and_goes_again() {
             .output()
             .unwrap();
         let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
-        assert_eq!(shown["pulled"], reference);
+        assert_eq!(shown["pulled"]["reference"], reference);
         assert_eq!(shown["in_engine"], true);
         // By its own name too, as a policy lists it; its program is missing, not the image.
         env.fumehood()
@@ -178,6 +178,102 @@ fn an_image_comes_by_its_digest_and_goes_again() {
             .output()
             .unwrap();
         assert!(!docker.status.success(), "the engine has it still");
+    });
+}
+
+#[test]
+fn the_digest_that_let_it_be_pulled_lets_it_run() {
+    with_engine(|| {
+        let (env, registry) = (TestEnv::new(), Registry::start());
+        let reference = registry.reference(&registry.digest);
+        let allow = format!("image.allow=[{:?}]", registry.digest);
+        pull(
+            &env,
+            &["--set", "image.pull=ask", "--set", &allow, &reference],
+        )
+        .success();
+        for image in ["pulled", &reference] {
+            env.fumehood()
+                .args([
+                    "exec",
+                    "--backend",
+                    "docker",
+                    "--image",
+                    image,
+                    "--set",
+                    &allow,
+                ])
+                .args(["--", "true"])
+                .assert()
+                .code(127);
+        }
+        env.fumehood()
+            .args(["images", "remove", "pulled"])
+            .assert()
+            .success();
+    });
+}
+
+#[test]
+fn a_removal_takes_along_what_no_other_name_needs_and_what_was_not_there_before() {
+    with_engine(|| {
+        let (env, registry) = (TestEnv::new(), Registry::start());
+        let reference = registry.reference(&registry.digest);
+        let ask = ["--set", "image.pull=ask"];
+        let known = || {
+            let inspect = Command::new("docker")
+                .args(["image", "inspect", &reference])
+                .output();
+            inspect.unwrap().status.success()
+        };
+        let remove = |name: &str| {
+            env.fumehood()
+                .args(["images", "remove", name])
+                .assert()
+                .success();
+        };
+        pull(&env, &[&ask[..], &[&reference]].concat()).success();
+        pull(
+            &env,
+            &[&ask[..], &["--name", "second", &reference]].concat(),
+        )
+        .success();
+        remove("pulled");
+        assert!(known(), "the second needs it");
+        remove("second");
+        assert!(!known());
+        // The user's own stays.
+        let docker = |words: &[&str]| {
+            let done = Command::new("docker").args(words).output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+        };
+        docker(&["pull", &reference]);
+        pull(&env, &[&ask[..], &[&reference]].concat()).success();
+        remove("pulled");
+        assert!(known());
+        docker(&["rmi", &reference]);
+    });
+}
+
+#[test]
+fn a_name_that_is_taken_is_not_given_to_a_stranger() {
+    with_engine(|| {
+        let (env, registry) = (TestEnv::new(), Registry::start());
+        let folder = env.state().join("images/names");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mine =
+            json!({"name": "pulled", "id": NONE, "made": "2026-01-01T00:00:00Z", "from": "a test"});
+        std::fs::write(folder.join("pulled.json"), mine.to_string()).unwrap();
+        pull(
+            &env,
+            &[
+                "--set",
+                "image.pull=ask",
+                &registry.reference(&registry.digest),
+            ],
+        )
+        .code(2)
+        .stderr(predicate::str::contains("another image").and(predicate::str::contains("--name")));
     });
 }
 

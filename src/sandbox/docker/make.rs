@@ -137,6 +137,13 @@ impl DockerBackend {
             .remove_image(tag, None::<RemoveImageOptions>, None)
             .await
         {
+            Err(error) if engine::status(&error) == Some(409) => Err(SandboxError::Refused {
+                what: format!("removal of image {tag}"),
+                why: "a container uses it".to_owned(),
+                remedy: format!(
+                    "remove the container first: see `docker ps -a --filter ancestor={tag}`"
+                ),
+            }),
             Err(error) if engine::status(&error) != Some(404) => {
                 Err(engine::failed("remove image", &error))
             }

@@ -305,25 +305,28 @@ impl Sandbox {
 }
 
 /// Never a silent weakening. A control nobody spoke of is absent.
-fn check_required(spec: &SandboxSpec, controls: &Controls) -> Result<(), SandboxError> {
-    for (&control, &want) in &spec.require {
-        let have = controls.get(&control).copied().unwrap_or(Strength::Absent);
-        if have < want {
-            return Err(SandboxError::TooWeak {
-                control,
-                have,
-                want,
-                remedy: remedy(control, have),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn remedy(control: Control, have: Strength) -> String {
-    format!(
-        "`fumehood doctor` says what this machine misses for it; or accept it with `require.{control} = \"{have}\"` in the policy"
-    )
+///
+/// # Errors
+/// [`SandboxError::TooWeak`] for the first that is held more weakly than is required.
+pub fn check_required(spec: &SandboxSpec, controls: &Controls) -> Result<(), SandboxError> {
+    let held = |control: &Control| controls.get(control).copied().unwrap_or(Strength::Absent);
+    let weak = |(control, want): &(&Control, &Strength)| held(control) < **want;
+    let Some((&control, &want)) = spec.require.iter().find(weak) else {
+        return Ok(());
+    };
+    // All of them: one line to paste, not one after the other.
+    let accepted: Vec<String> = (spec.require.iter().filter(weak))
+        .map(|(control, _)| format!("\"{control}:{}\"", held(control)))
+        .collect();
+    Err(SandboxError::TooWeak {
+        control,
+        have: held(&control),
+        want,
+        remedy: format!(
+            "`fumehood doctor` says what this machine misses for it; or accept it: --set 'executor.require=[{}]', or the same in the policy",
+            accepted.join(", ")
+        ),
+    })
 }
 
 #[cfg(test)]
