@@ -8,8 +8,14 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// What a machine may lack: a kernel with modules, one that can be replaced, CAP_SYS_RESOURCE.
-const MAYBE: &[&str] = &["modules", "another_kernel", "the_memory_killers_choice"];
+/// What a machine may lack: a kernel with modules, one that can be replaced, CAP_SYS_RESOURCE; a group that
+/// is not the root, which is all that a cgroup namespace of one's own shows, as in an engine's container.
+const MAYBE: &[&str] = &[
+    "modules",
+    "another_kernel",
+    "the_memory_killers_choice",
+    "groups_of_the_host",
+];
 
 /// As root in namespaces of its own, so that what it mounts goes with it.
 fn as_root() -> Command {
