@@ -17,6 +17,7 @@ use crate::sandbox::mount_source::{MountJudge, MountRequest};
 use crate::sandbox::owner::{self, Owner};
 use crate::sandbox::plan::{self, Covered, GpuFacts, PlanInput, PythonEnv, Source, WorkspaceFacts};
 use crate::sandbox::python::{self, Surroundings};
+use crate::tools::ToolStop;
 use crate::tools::bench::{Bench, BenchSetup};
 use crate::tools::desk::Desk;
 use crate::tools::door::Door;
@@ -51,12 +52,24 @@ pub async fn open_run(
         gpus,
         record: record.clone(),
     };
-    let opened = begin(config, request, start, ready, door);
-    if opened.is_err() && record.head().seq == 0 {
-        // What never began is no run; what is left of it says nothing.
-        let _ = remove_tree(record.dir());
+    let config = config.clone();
+    // An archive, a large workspace, a pipe for a secret's file: beside the work, which hears signals.
+    let begun = tokio::task::spawn_blocking(move || {
+        let opened = begin(&config, request, start, ready, door);
+        if opened.is_err() && record.head().seq == 0 {
+            // What never began is no run; what is left of it says nothing.
+            let _ = remove_tree(record.dir());
+        }
+        opened
+    });
+    match begun.await {
+        Ok(opened) => opened,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that ends does this.
+            Err(_) => Err(ToolStop::Interrupted.into()),
+        },
     }
-    opened
 }
 
 /// Removes what runs have left behind that is past its time, beside the work: a disk may be slow.

@@ -3,7 +3,8 @@
 use super::{AppError, SandboxRequest};
 use crate::context::sanitise::visible;
 use crate::policy::unit;
-use crate::workspace::{Bounds, Unpacked, Workspace};
+use crate::tools::ToolStop;
+use crate::workspace::{Bounds, Fault, Unpacked, Workspace, WorkspaceError};
 use std::ops::ControlFlow;
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
@@ -32,8 +33,14 @@ pub(super) fn fill(
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     };
-    let unpacked = workspace.unpack(archive, bounds, &mut tap)?;
-    Ok(Some(told(archive, &unpacked)))
+    match workspace.unpack(archive, bounds, &mut tap) {
+        Ok(unpacked) => Ok(Some(told(archive, &unpacked))),
+        Err(WorkspaceError::Archive {
+            fault: Fault::Interrupted,
+            ..
+        }) => Err(ToolStop::Interrupted.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn told(archive: &Path, unpacked: &Unpacked) -> String {

@@ -11,6 +11,7 @@ use crate::policy::model::BackendChoice;
 use crate::policy::unit::{self, UnitError};
 use crate::sandbox::gpu::GpuError;
 use crate::sandbox::mount_source::MountRequest;
+use crate::tools::ToolStop;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -132,10 +133,12 @@ pub(super) fn timeout(typed: Option<&str>) -> Result<Option<u64>, Failure> {
     typed.map(|text| duration_ms("--timeout", text)).transpose()
 }
 
-/// An error of the wiring, with its remedy.
+/// An error of the wiring, with its remedy. Who interrupted it gets the code for that, from any command.
 pub(super) fn app_failure(error: &AppError, code: u8) -> Failure {
     let code = match error {
-        AppError::Gpu(GpuError::Cancelled { .. }) => failure::INTERRUPTED,
+        AppError::Gpu(GpuError::Cancelled { .. }) | AppError::Stop(ToolStop::Interrupted) => {
+            failure::INTERRUPTED
+        }
         _ => code,
     };
     Failure::of(error, code).remedy(error.remedy())

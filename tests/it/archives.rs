@@ -1,9 +1,14 @@
 //! `--unpack`, as a user types it: an archive fills the workspace of a run.
 
 use crate::env::TestEnv;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use predicates::prelude::*;
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// An archive with these files, packed by gzip.
 pub(crate) fn packed(
@@ -137,4 +142,91 @@ fn an_archive_goes_into_no_folder_of_the_users() {
         .assert()
         .code(125)
         .stderr(predicate::str::contains("--workspace"));
+}
+
+/// Small files, until nobody reads on: an archive that no machine is quick enough to unpack.
+fn endless(pipe: &Path) -> io::Result<()> {
+    let mut archive = tar::Builder::new(fs::OpenOptions::new().write(true).open(pipe)?);
+    for number in 0u64.. {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(1);
+        archive.append_data(&mut header, format!("small/{number}"), &b"x"[..])?;
+    }
+    archive.into_inner()?.flush()
+}
+
+fn unpacked_so_far(env: &TestEnv) -> usize {
+    walkdir::WalkDir::new(env.state().join("runs"))
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            entry
+                .path()
+                .parent()
+                .is_some_and(|at| at.ends_with("small"))
+        })
+        .count()
+}
+
+fn until(what: &str, child: &mut Child, mut holds: impl FnMut(&mut Child) -> bool) {
+    let start = Instant::now();
+    while !holds(child) {
+        if start.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("never: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// As it ends after the signal, which it gets in the middle of an archive.
+fn interrupted_while_unpacking(env: &TestEnv, signal: Signal) -> Output {
+    let pipe = env.path("work").join("endless.tar");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let typed = env.fumehood();
+    let mut command = Command::new(typed.get_program());
+    command.env_clear();
+    for (name, value) in typed.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let mut child = command
+        .args(["exec", "--unpack", "endless.tar", "--", "echo", "ran"])
+        .current_dir(env.path("work"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let writing = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || endless(&pipe)
+    });
+    until("files of it", &mut child, |child| {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+        unpacked_so_far(env) > 0
+    });
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill(pid, signal).unwrap();
+    until("its end", &mut child, |child| {
+        child.try_wait().unwrap().is_some()
+    });
+    let written = writing.join().unwrap().unwrap_err();
+    assert_eq!(written.kind(), io::ErrorKind::BrokenPipe, "{written}");
+    fs::remove_file(pipe).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn one_signal_ends_an_unpacking_and_leaves_nothing_of_it() {
+    let env = TestEnv::new();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let ended = interrupted_while_unpacking(&env, signal);
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(130), "{signal}: {said}");
+        assert_eq!(said, "error: interrupted\n", "{signal}");
+        assert!(ended.stdout.is_empty(), "{signal}");
+        assert_eq!((unpacked_so_far(&env), runs(&env)), (0, 0), "{signal}");
+    }
 }
