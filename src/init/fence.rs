@@ -31,12 +31,15 @@ const IOPRIO_WHO_USER: u32 = 3;
 
 // `libc` has no names for them.
 const F_SETSIG: u32 = 10;
+const F_SETDELEG: u32 = 1024 + 16;
 const PR_SET_MEMORY_MERGE: u32 = 67;
 
 /// The call, which of its arguments, and what that must not be. Training needs none of it.
-const REQUESTS: [(c_long, u8, u32); 6] = [
+const REQUESTS: [(c_long, u8, u32); 7] = [
     // Whoever on the host opens the file then waits, for as long as the kernel lets him: 45 seconds.
     (libc::SYS_fcntl, 1, libc::F_SETLEASE as u32),
+    // The same of a file or a folder, as of Linux 6.19.
+    (libc::SYS_fcntl, 1, F_SETDELEG),
     // Loads drivers of modems.
     (libc::SYS_ioctl, 1, libc::TIOCSETD as u32),
     // Pages that are merged with those of others tell what the others hold.
@@ -47,12 +50,19 @@ const REQUESTS: [(c_long, u8, u32); 6] = [
     (libc::SYS_prctl, 0, libc::PR_SCHED_CORE as u32),
 ];
 
+/// A call that is answered with this error is not made, and succeeded.
+const DONE: i32 = 0;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Result<T> = std::result::Result<T, seccompiler::BackendError>;
 
 /// Puts them on this process, whose keeper is `keeper`.
 pub fn install(keeper: Pid, cores: Cores) -> io::Result<()> {
-    let programs = [dumps(), program(keeper.as_raw() as u32, cores)];
+    let programs = [
+        dumps(),
+        dumps_that_ask(),
+        program(keeper.as_raw() as u32, cores),
+    ];
     for program in programs {
         let program = program.map_err(io::Error::other)?;
         seccompiler::apply_filter(&program).map_err(io::Error::other)?;
@@ -60,14 +70,22 @@ pub fn install(keeper: Pid, cores: Cores) -> io::Result<()> {
     Ok(())
 }
 
-/// The limit on core dumps stays as it is. "Not implemented": programs that would rather have none give up
-/// on a "not permitted".
+/// The limit on core dumps stays as it is, and who sets it is told that it is done: there will be no dump,
+/// which is what nearly all of them want, and a shell with `set -e` ends at anything else.
 fn dumps() -> Result<BpfProgram> {
     let mut rules = Rules::new();
     let core = libc::RLIMIT_CORE;
     deny(&mut rules, libc::SYS_setrlimit, &[is(0, core)?])?;
-    let asks = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
-    deny(&mut rules, libc::SYS_prlimit64, &[is(1, core)?, asks])?;
+    let sets = [is(1, core)?, given(2)?, pointer(3, SeccompCmpOp::Eq)?];
+    deny(&mut rules, libc::SYS_prlimit64, &sets)?;
+    refuse(rules, DONE)
+}
+
+/// The same, where the call is to tell the limit before, too: nothing would be written there.
+fn dumps_that_ask() -> Result<BpfProgram> {
+    let mut rules = Rules::new();
+    let asks = [is(1, libc::RLIMIT_CORE)?, given(2)?, given(3)?];
+    deny(&mut rules, libc::SYS_prlimit64, &asks)?;
     refuse(rules, libc::ENOSYS)
 }
 
@@ -131,6 +149,15 @@ fn deny(rules: &mut Rules, call: c_long, when: &[SeccompCondition]) -> Result<()
         .or_default()
         .push(SeccompRule::new(when.to_vec())?);
     Ok(())
+}
+
+/// Whether a pointer is there.
+fn given(argument: u8) -> Result<SeccompCondition> {
+    pointer(argument, SeccompCmpOp::Ne)
+}
+
+fn pointer(argument: u8, than_null: SeccompCmpOp) -> Result<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, than_null, 0)
 }
 
 /// All of these arguments are 32 bits to the kernel, whatever the rest of the register says.

@@ -67,6 +67,7 @@ suite! {
         invalid_utf8
         working_directory
         environment
+        no_core_dump_for_who_wants_none
         one_mebibyte_of_arguments
         more_arguments_than_the_kernel_takes
         missing_programs
@@ -180,6 +181,22 @@ mod claims {
         let ran = stage.run(sh("echo out; echo err >&2; echo out")).await;
         assert_eq!(ran.text(), "out\nout\n");
         assert_eq!(ran.stderr, b"err\n");
+    }
+
+    /// Told yes, though the limit is what it was.
+    pub(super) async fn no_core_dump_for_who_wants_none(stage: &Stage) {
+        let script = "set -e; ulimit -c 0; ulimit -S -c unlimited; echo on";
+        assert_eq!(stage.text(sh(script)).await, "on\n");
+        let script = "\
+import resource
+core = resource.RLIMIT_CORE
+before = resource.getrlimit(core)
+resource.setrlimit(core, (0, 0))
+print(resource.getrlimit(core) == before)
+try: resource.prlimit(0, core, (0, 0))
+except OSError as error: print(error.errno == 38)
+";
+        assert_eq!(stage.text(python(script)).await, "True\nTrue\n");
     }
 
     pub(super) async fn invalid_utf8(stage: &Stage) {

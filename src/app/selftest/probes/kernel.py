@@ -305,13 +305,22 @@ def core_dumps_for_the_host():
     to = open("/proc/sys/kernel/core_pattern").read()[:1]
     claim("a crash is handed out", to == "@" or soft != 1 and (to == "|" or FREE), f"at {soft}")
 
-    def limit(value):
+    def limit(value, most=hard, change=resource.setrlimit):
         try:
-            resource.setrlimit(resource.RLIMIT_CORE, (value, hard))
+            change(resource.RLIMIT_CORE, (value, most))
         except ValueError:
             raise OSError(errno.EPERM, "")
+        # Who sets it may be told that it is done.
+        if resource.getrlimit(resource.RLIMIT_CORE) == (soft, hard):
+            raise OSError(errno.EPERM, "it stays")
+
+    def asking(what, values):
+        resource.prlimit(0, what, values)
     attempt("a limit of nought", lambda: in_child(lambda: limit(0)))
     attempt("the highest limit", lambda: in_child(lambda: limit(hard)))
+    attempt("no limit", lambda: in_child(lambda: limit(resource.RLIM_INFINITY, resource.RLIM_INFINITY)))
+    attempt("nought for good", lambda: in_child(lambda: limit(0, 0)))
+    attempt("nought, asking what it was", lambda: in_child(lambda: limit(0, change=asking)))
     folder = tempfile.mkdtemp()
     child = os.fork()
     if child == 0:

@@ -116,6 +116,9 @@ def another_identity():
             resource.setrlimit(resource.RLIMIT_CORE, (1 << 40, 1 << 40))
         except ValueError:
             raise OSError(errno.EPERM, "")
+        # Who sets it may be told that it is done.
+        if resource.getrlimit(resource.RLIMIT_CORE)[1] != 1 << 40:
+            raise OSError(errno.EPERM, "it stays")
     attempt("raise a limit", lambda: in_child(raise_limit))
 
 
