@@ -5,6 +5,8 @@ use super::probe::{self, PYTHON};
 use super::{PROBES, USER};
 use fumehood::app::selftest::attempts::{Report, program};
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -41,15 +43,21 @@ fn as_user() -> Command {
     command
 }
 
+/// What they make goes with the folder, a program that is somebody's else too.
 fn reports(mut command: Command) -> BTreeMap<String, Report> {
+    let made = tempfile::tempdir().unwrap();
+    let open = fs::Permissions::from_mode(0o1777);
+    fs::set_permissions(made.path(), open).unwrap();
     command
         .args([PYTHON, "-c", &program()])
         .args(PROBES)
         .env("ATTACK", host::decoys().told_free().to_string())
+        .env("TMPDIR", made.path())
         .current_dir("/");
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+    made.close().unwrap();
     probe::reports(&output.stdout)
 }
 
