@@ -7,6 +7,9 @@
 pub(super) const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
 
+/// How many of them we may add, so that what is written anew can be read again: a length, and `Connection`.
+const OURS: usize = 2;
+
 /// Headers that are about one connection, and those of a proxy.
 const HOP_BY_HOP: [&str; 11] = [
     "connection",
@@ -115,7 +118,7 @@ pub(super) fn request(head: &[u8]) -> Result<Request, &'static str> {
         host,
         body: body(headers)?.unwrap_or(Body::Length(0)),
         waits: one(headers, "expect")?.is_some(),
-        headers: kept(headers),
+        headers: kept(headers)?,
     })
 }
 
@@ -138,7 +141,7 @@ pub(super) fn answer(head: &[u8], method: &str) -> Result<Answer, &'static str> 
     let mut out = format!("HTTP/1.1 {status} ").into_bytes();
     out.extend(parsed.reason.unwrap_or_default().bytes());
     out.extend(b"\r\n");
-    for (name, value) in kept(parsed.headers) {
+    for (name, value) in kept(parsed.headers)? {
         push_header(&mut out, &name, &value);
     }
     // Lengths are told also where no body follows.
@@ -304,7 +307,7 @@ fn body(headers: &[httparse::Header<'_>]) -> Result<Option<Body>, &'static str> 
 }
 
 /// Without those that are about one connection: the usual ones, and those that `Connection` names.
-fn kept(headers: &[httparse::Header<'_>]) -> Vec<(String, Vec<u8>)> {
+fn kept(headers: &[httparse::Header<'_>]) -> Result<Vec<(String, Vec<u8>)>, &'static str> {
     let named: Vec<String> = headers
         .iter()
         .filter(|header| header.name.eq_ignore_ascii_case("connection"))
@@ -316,14 +319,18 @@ fn kept(headers: &[httparse::Header<'_>]) -> Vec<(String, Vec<u8>)> {
                 .collect::<Vec<_>>()
         })
         .collect();
-    headers
+    let kept: Vec<_> = headers
         .iter()
         .filter(|header| {
             let name = header.name.to_ascii_lowercase();
             !HOP_BY_HOP.contains(&name.as_str()) && !named.contains(&name)
         })
         .map(|header| (header.name.to_owned(), header.value.to_vec()))
-        .collect()
+        .collect();
+    match kept.len() <= MAX_HEADERS - OURS {
+        true => Ok(kept),
+        false => Err("it has too many headers"),
+    }
 }
 
 #[cfg(test)]

@@ -156,3 +156,22 @@ proptest! {
         prop_assert_eq!(again, first);
     }
 }
+
+#[test]
+fn what_is_written_anew_has_no_more_headers_than_can_be_read() {
+    let many = |count: usize| "A: b\r\n".repeat(count);
+    let asked = |count| {
+        let text = format!("GET / HTTP/1.1\r\nHost: a.org\r\n{}\r\n", many(count - 1));
+        let request = read(&text)?;
+        super::request(&request.written("a.org", "/")).map(drop)
+    };
+    let told = |count| {
+        let text = format!("HTTP/1.1 200 OK\r\n{}\r\n", many(count));
+        let told = answer(text.as_bytes(), "GET")?;
+        answer(&told.head, "GET").map(drop)
+    };
+    let most = MAX_HEADERS - OURS;
+    assert_eq!((asked(most), told(most)), (Ok(()), Ok(())));
+    let why = Err("it has too many headers");
+    assert_eq!((asked(most + 1), told(most + 1)), (why, why));
+}
