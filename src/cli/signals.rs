@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 /// 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
+/// 128 + SIGTERM.
+const TERMINATED: i32 = 143;
+
 /// 128 + SIGHUP.
 const HUNG_UP: i32 = 129;
 
@@ -22,10 +25,16 @@ pub(super) fn cancel_but_leave() -> io::Result<CancellationToken> {
     watch(Hangup::Leaves)
 }
 
+/// The same for who only looks: TERM ends the looking as well, so that no script's timeout stops a run.
+pub(super) fn cancel_or_look_away() -> io::Result<CancellationToken> {
+    watch(Hangup::LeavesAsTermDoes)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hangup {
     Cancels,
     Leaves,
+    LeavesAsTermDoes,
 }
 
 fn watch(hangup: Hangup) -> io::Result<CancellationToken> {
@@ -40,8 +49,10 @@ fn watch(hangup: Hangup) -> io::Result<CancellationToken> {
         loop {
             tokio::select! {
                 _ = int.recv() => {}
-                _ = term.recv() => {}
-                _ = hup.recv() => if hangup == Hangup::Leaves {
+                _ = term.recv() => if hangup == Hangup::LeavesAsTermDoes {
+                    std::process::exit(TERMINATED);
+                },
+                _ = hup.recv() => if hangup != Hangup::Cancels {
                     std::process::exit(HUNG_UP);
                 },
             }

@@ -50,7 +50,7 @@ pub use end::End;
 pub use error::HolderError;
 pub use names::{BoxName, Boxes, Listed};
 pub use serve::{Holder, HolderSetup, Service};
-pub use socket::{Listener, listen};
+pub use socket::{Listener, is_held, listen};
 pub use wire::{
     ExecAsk, ExecEnd, FromHolder, HolderStatus, PutAsk, RunOver, Seat, StepStatus, ToHolder, When,
 };

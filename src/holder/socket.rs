@@ -15,6 +15,11 @@ use tokio::net::{UnixListener, UnixStream};
 
 const SOCKET: &str = "socket";
 
+/// Whether a run is held by a process of its own that can be reached.
+pub fn is_held(run_dir: &Path) -> bool {
+    run_dir.join(SOCKET).exists()
+}
+
 /// A holder's end of its socket; gone from disk with the value.
 pub struct Listener {
     inner: UnixListener,

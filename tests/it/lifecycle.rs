@@ -212,6 +212,36 @@ fn an_attached_terminal_stops_the_step_too() {
     eventually("the step is gone", || processes(&time) == 0);
 }
 
+/// A `timeout` around a look, a terminal that is closed: no reason to stop a run of hours.
+#[test]
+fn who_only_looks_stops_nothing_by_being_killed() {
+    let env = TestEnv::new();
+    let time = own_time();
+    let mut child = exec(&env, &FINISH, &format!("echo said; exec sleep {time}"));
+    running(&env, &time);
+    signal(&child, Signal::SIGKILL);
+    child.wait().unwrap();
+    for (deadly, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let mut attached = background(&env, &["runs", "attach"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 5];
+        std::io::Read::read_exact(attached.stdout.as_mut().unwrap(), &mut said).unwrap();
+        signal(&attached, deadly);
+        let (found, _, err) = ended(attached);
+        assert_eq!(found, Some(code), "{err}");
+        assert!(err.contains("Ctrl-C stops it"), "{err}");
+    }
+    assert_eq!(processes(&time), 1);
+    env.fumehood()
+        .args(["runs", "stop", "last"])
+        .assert()
+        .success();
+    eventually("the step is gone", || processes(&time) == 0);
+}
+
 /// There is nothing to show yet, and perhaps never will be.
 #[test]
 fn whoever_waits_for_a_first_step_leaves_with_one_ctrl_c() {

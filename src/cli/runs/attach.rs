@@ -33,7 +33,7 @@ pub(super) async fn attach(
     run: &StoredRun,
     step: Option<StepNumber>,
 ) -> Result<ExitCode, Failure> {
-    let cancel = signals::cancel_but_leave().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
+    let cancel = signals::cancel_or_look_away().map_err(|e| Failure::of(&e, failure::EXEC_OWN))?;
     if step.is_none() && run.summary().model.is_some() {
         let how = How {
             show: Show::Transcript,
@@ -58,27 +58,15 @@ async fn attach_step(
         let why = format!("run {} has no such step", run.id());
         return Err(Failure::new(why, failure::EXEC_OWN));
     };
-    say(&format!("fumehood: run {}, step {step}", run.id()));
+    say(&format!(
+        "fumehood: run {}, step {step}{}",
+        run.id(),
+        keys(run)
+    ));
     let mut out = Along::new(run, step, Stream::Stdout);
     let mut err = Along::new(run, step, Stream::Stderr);
-    let mut asked = false;
-    let end = loop {
-        // Before the logs: what was written before the end is in them.
-        let end = watch.end(step).map_err(own)?;
-        out.show().await.map_err(unreadable)?;
-        err.show().await.map_err(unreadable)?;
-        if let Some(end) = end {
-            break end;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(OFTEN) => {}
-            () = cancel.cancelled(), if !asked => {
-                asked = true;
-                if holder::stop_step(run.dir(), step).await.is_err() {
-                    return Ok(left());
-                }
-            }
-        }
+    let Some(end) = follow(&mut watch, step, (&mut out, &mut err), cancel).await? else {
+        return Ok(left());
     };
     let (out_bytes, err_bytes) = match &end {
         End::Ended(exit) => (exit.usage.stdout_bytes, exit.usage.stderr_bytes),
@@ -107,6 +95,42 @@ async fn attach_step(
             failure::EXEC_OWN,
         )
         .remedy(Some(format!("fumehood runs show {}", run.id())))),
+    }
+}
+
+/// Shows what comes until the end; `None` where the person left before it.
+async fn follow(
+    watch: &mut Watch<'_>,
+    step: StepNumber,
+    (out, err): (&mut Along, &mut Along),
+    cancel: &CancellationToken,
+) -> Result<Option<End>, Failure> {
+    let mut asked = false;
+    loop {
+        // Before the logs: what was written before the end is in them.
+        let end = watch.end(step).map_err(own)?;
+        out.show().await.map_err(unreadable)?;
+        err.show().await.map_err(unreadable)?;
+        if end.is_some() {
+            return Ok(end);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(OFTEN) => {}
+            () = cancel.cancelled(), if !asked => {
+                asked = true;
+                if holder::stop_step(watch.run.dir(), step).await.is_err() {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+/// What ends a run and what only the looking: nobody should have to try.
+fn keys(run: &StoredRun) -> &'static str {
+    match holder::is_held(run.dir()) {
+        true => " (Ctrl-C stops it; it goes on when this command is killed or its terminal closed)",
+        false => "",
     }
 }
 
