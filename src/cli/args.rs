@@ -73,16 +73,16 @@ pub(super) struct SandboxArgs {
     /// A venv, uv or conda environment, mounted read-only with the interpreter it names
     #[arg(long, value_name = "PATH")]
     pub(super) venv: Option<PathBuf>,
-    /// One more mount, read-only unless rw: src=PATH,dst=/data/NAME[,rw]
+    /// One more mount, read-only unless rw: src=PATH,dst=/data/NAME[,rw]; may be repeated
     #[arg(long = "mount", value_name = "SPEC")]
     pub(super) mounts: Vec<String>,
-    /// A variable for the sandbox: NAME=VALUE, or NAME to pass yours on
+    /// A variable for the sandbox: NAME=VALUE, or NAME to pass yours on; may be repeated
     #[arg(long = "env", value_name = "K=V")]
     pub(super) env: Vec<String>,
     /// Copy results (the policy's artifacts.include) here at the end: an empty folder, or a new one
     #[arg(long, value_name = "DIR")]
     pub(super) artifacts: Option<PathBuf>,
-    /// Change one value of the policy for this run, as in limits.memory=16GiB
+    /// Change one value of the policy for this run, as in limits.memory=16GiB; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
     /// Do not start where the policy says something that is ignored
@@ -150,10 +150,10 @@ pub(super) enum BackendArg {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 finished, 2 usage or policy file, 3 iteration cap, 4 budget or context full,
+Exit codes: 0 finished, 2 usage or policy file, 3 iteration cap, 4 budget or context full, \
 5 doom loop, 6 denied, 7 model, 8 sandbox, 130 interrupted.
 
-Models: ollama/NAME, vllm/NAME, llamacpp/NAME, lm_studio/NAME, openai/NAME. Addresses and keys come from
+Models: ollama/NAME, vllm/NAME, llamacpp/NAME, lm_studio/NAME, openai/NAME. Addresses and keys come from \
 OLLAMA_BASE_URL, OLLAMA_API_KEY and so on, else LOCAL_LLM_BASE_URL, LOCAL_LLM_API_KEY.")]
 pub(super) struct RunArgs {
     /// The model: PROVIDER/NAME
@@ -185,7 +185,7 @@ fn task(text: &str) -> Result<String, &'static str> {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: the program's own; 124 timed out, 125 Fumehood failed (usage and policy included),
+Exit codes: the program's own; 124 timed out, 125 Fumehood failed (usage and policy included), \
 126 denied or not executable, 127 not found in the sandbox, 128+N killed by signal N.")]
 pub(super) struct ExecArgs {
     #[command(flatten)]
@@ -229,8 +229,8 @@ pub(super) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-For a minute it lays out what is to be found: a file in /tmp, one in /dev/shm, sockets, and a port on all
-addresses that answers nothing. Attempts are made only inside sandboxes, under small limits, and each run
+For a minute it lays out what is to be found: a file in /tmp, one in /dev/shm, sockets, and a port on all \
+addresses that answers nothing. Attempts are made only inside sandboxes, under small limits, and each run \
 is on record. How far they reach depends on who asks: try it as root and as yourself.
 
 Exit codes: 0 all attempts held, 1 one escaped or could not be made, 8 nothing here can isolate.")]

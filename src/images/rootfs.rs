@@ -37,7 +37,7 @@ pub(super) async fn make(out: &Path, hears: Hears<'_>) -> Result<String, ImageEr
         ImageError::Tool {
         what: "making the root file system",
         why,
-        remedy: "it needs mmdebstrap (`apt install mmdebstrap`) on Debian or Ubuntu, and root or user namespaces; or begin with an image: --base REF".to_owned(),
+        remedy: "it needs mmdebstrap (`apt install mmdebstrap`) on Debian or Ubuntu, and root, or (`apt install uidmap`) a range of your own in /etc/subuid and /etc/subgid; or begin with an image: --base REF".to_owned(),
     }
     };
     let mut child = Command::new("bash")

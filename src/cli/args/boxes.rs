@@ -13,7 +13,7 @@ use std::path::PathBuf;
   fumehood box get $name outputs/model.pt .
   fumehood box close $name
 
-Exit codes: 0 done, 2 usage or no such box, 6 denied, 8 sandbox or holder, 130 interrupted. Of `box exec`
+Exit codes: 0 done, 2 usage or no such box, 6 denied, 8 sandbox or holder, 130 interrupted. Of `box exec` \
 those of `exec`.")]
 pub(in super::super) struct BoxArgs {
     #[command(subcommand)]
@@ -71,7 +71,7 @@ pub(in super::super) struct OpenArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: the program's own; 124 timed out, 125 Fumehood failed (usage and no such box included),
+Exit codes: the program's own; 124 timed out, 125 Fumehood failed (usage and no such box included), \
 126 denied or not executable, 127 not found in the sandbox, 128+N killed by signal N.")]
 pub(in super::super) struct BoxExecArgs {
     /// The box

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Recipes: base (Python, uv, common tools), cpu (base and the usual packages, PyTorch without CUDA), cuda (with).
-`base` without --base is made from the packages of this machine's own Debian or Ubuntu: no image is needed.
+Recipes: base (Python, uv, common tools), cpu (base and the usual packages, PyTorch without CUDA), cuda (with). \
+`base` without --base is made from the packages of this machine's own Debian or Ubuntu: no image is needed. \
 Nothing is pulled but by `pull`: --base names an image of the engine, or one of `fumehood images list`.")]
 pub(in crate::cli) struct ImagesArgs {
     #[command(subcommand)]

@@ -3,14 +3,14 @@
 use clap::{Args, Subcommand};
 
 const ATTACH: &str = "\
-Of an agent's run (`run`, `demo`) all that happens is shown, and what it asks can be answered; of others, and
-with --step, a step's output. Ctrl-C stops the agent or the step where its run is held by a process of its
-own (a box, or `on_disconnect = \"finish\"`); else it only ends the looking, as TERM and a closed terminal do in
-any case. Exit codes: those of `run`; of a
+Of an agent's run (`run`, `demo`) all that happens is shown, and what it asks can be answered; of others, and \
+with --step, a step's output. Ctrl-C stops the agent or the step where its run is held by a process of its \
+own (a box, or `on_disconnect = \"finish\"`); else it only ends the looking, as TERM and a closed terminal do in \
+any case. Exit codes: those of `run`; of a \
 step its own, as of `exec`; 125 where it has none.";
 
 const GC: &str = "\
-A run's folder holds its record, its logs, and its own workspace where it had one. Folders of yours
+A run's folder holds its record, its logs, and its own workspace where it had one. Folders of yours \
 (--workspace) are not touched. Also clears up what killed runs left: homes, containers, cgroups.";
 
 #[derive(Debug, Args)]

@@ -10,8 +10,10 @@ const MAX_HEADERS: usize = 100;
 /// How many of them we may add, so that what is written anew can be read again: a length, and `Connection`.
 const OURS: usize = 2;
 
-/// Headers that are about one connection, and those of a proxy.
-const HOP_BY_HOP: [&str; 11] = [
+/// Headers that are about one connection, and those of a proxy. One of the name `close` is one for whoever reads the
+/// `Connection: close` that we write.
+const HOP_BY_HOP: [&str; 12] = [
+    "close",
     "connection",
     "expect",
     "keep-alive",
