@@ -7,8 +7,9 @@
 pub(super) const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
 
-/// How many of them we may add, so that what is written anew can be read again: a length, and `Connection`.
-const OURS: usize = 2;
+/// How many of them we may add, so that what is written anew can be read again: a length, `Connection`, and the `Host`
+/// that the client's own `Connection` took away.
+const OURS: usize = 3;
 
 /// Headers that are about one connection, and those of a proxy. One of the name `close` is one for whoever reads the
 /// `Connection: close` that we write.
